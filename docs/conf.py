@@ -1,0 +1,49 @@
+"""Sphinx configuration. The notebooks are executed by the tests, and shown here as committed."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+project = "xwx"
+author = "The xwx developers"
+copyright = author
+with (HERE.parent / "pyproject.toml").open("rb") as file:
+    release = version = tomllib.load(file)["project"]["version"]
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "jupyter_execute"]
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "xwx"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "show_toc_level": 2}
+
+
+def copy_notebooks() -> None:
+    """Bring the tutorials into the source tree, with links that hold there."""
+    for notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
+        text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
+        target = HERE / "tutorials" / notebook.name
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            target.write_text(text, encoding="utf-8")
+
+
+copy_notebooks()

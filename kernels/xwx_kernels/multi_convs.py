@@ -1,0 +1,157 @@
+"""Multi-convs: parallel convolutions of several sizes over a map of tokens, as one convolution.
+
+Branches with kernels ``k_r`` of different odd sizes see the same padded map, so their sum is one
+convolution with the sum of the centred kernels, ``K = sum_r E_r k_r``, where ``E_r`` embeds a
+kernel in the largest size (EMFormer, arXiv 2602.01194, section 3.1). The chain rule through that
+sum hands every branch its own gradient: the slice of the gradient of ``K`` under it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["fuse_kernels", "multi_convs", "pad_map"]
+
+LONGITUDE = ("circular", "zero")
+LATITUDE = ("zero", "pole")
+
+
+def multi_convs(
+    x: Tensor,
+    *kernels: Tensor,
+    size: tuple[int, int],
+    longitude: str = "circular",
+    latitude: str = "zero",
+) -> Tensor:
+    """Sum of convolutions of several odd sizes over a latitude-longitude map of tokens.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, h*w, C)
+        Tokens in row-major order, rows from north to south.
+    *kernels : Tensor, shape (C, 1, k, k) or (C, C / groups, k, k)
+        One kernel a branch, each of an odd size k of its own. The second axis tells the number
+        of groups; 1 is a depthwise convolution.
+    size : (int, int)
+        Rows h and columns w of the map.
+    longitude : {"circular", "zero"}
+        What lies beyond the first and last column: the other side of the globe, or zeros.
+    latitude : {"zero", "pole"}
+        What lies beyond the first and last row: zeros, or the rows across the pole, that is the
+        mirrored rows turned by 180 degrees (cell-centred rows, even w).
+
+    Returns
+    -------
+    Tensor, shape (B, h*w, C)
+        In the type and on the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not agree, an even kernel, an unknown padding, a circular map of one
+        column, or a pole on a map with an odd number of columns.
+    """
+    _check(x, kernels, size, longitude, latitude)
+    batch, _, channels = x.shape
+    kernel = fuse_kernels(kernels).to(x.dtype)
+    radius = kernel.shape[-1] // 2
+    padded = pad_map(x.view(batch, *size, channels), radius, longitude, latitude)
+    groups = channels // kernel.shape[1]
+    # A permuted view is the channels-last layout that convolutions handle without a copy.
+    y = F.conv2d(padded.permute(0, 3, 1, 2), kernel, groups=groups)
+    return y.permute(0, 2, 3, 1).reshape(x.shape).to(x.dtype)  # autocast may have narrowed it
+
+
+def fuse_kernels(kernels: tuple[Tensor, ...]) -> Tensor:
+    """Return ``K = sum_r E_r k_r``: the kernels centred in the largest one and added.
+
+    Parameters
+    ----------
+    kernels : tuple of Tensor, each of shape (C, G, k, k), k odd
+
+    Returns
+    -------
+    Tensor, shape (C, G, K, K), with K the largest k
+    """
+    largest = max(k.shape[-1] for k in kernels)
+    margins = [(largest - k.shape[-1]) // 2 for k in kernels]
+    centred = [F.pad(k, (m,) * 4) if m else k for k, m in zip(kernels, margins, strict=True)]
+    return torch.stack(centred).sum(0) if len(centred) > 1 else centred[0]
+
+
+def pad_map(x: Tensor, radius: int, longitude: str, latitude: str) -> Tensor:
+    """Surround a map with what lies beyond its edges on the sphere.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, h, w, C)
+    radius : int
+        Rows and columns to add on each side; may exceed h or w.
+    longitude, latitude : str
+        As in :func:`multi_convs`.
+
+    Returns
+    -------
+    Tensor, shape (B, h + 2 radius, w + 2 radius, C)
+    """
+    if radius == 0:
+        return x
+    height, width = x.shape[1:3]
+    if latitude == "pole":
+        # Row -1-i is row i seen across the pole; beyond the other pole the map starts again.
+        row = torch.arange(-radius, height + radius, device=x.device) % (2 * height)
+        across = row >= height
+        row = torch.where(across, 2 * height - 1 - row, row)
+        turned = torch.where(across[:, None], width // 2, 0)
+        column = (torch.arange(width, device=x.device) + turned) % width
+        x = x[:, row[:, None], column]
+    if longitude == "circular":
+        if radius <= width:
+            x = torch.cat([x[:, :, width - radius :], x, x[:, :, :radius]], dim=2)
+        else:
+            x = x[:, :, torch.arange(-radius, width + radius, device=x.device) % width]
+    margin_lon = radius if longitude == "zero" else 0
+    margin_lat = radius if latitude == "zero" else 0
+    return F.pad(x, (0, 0, margin_lon, margin_lon, margin_lat, margin_lat))
+
+
+def _check(
+    x: Tensor, kernels: tuple[Tensor, ...], size: tuple[int, int], longitude: str, latitude: str
+) -> None:
+    height, width = size
+    if x.ndim != 3 or x.shape[1] != height * width:
+        raise ValueError(
+            f"multi_convs: x has shape {tuple(x.shape)}, but size={size} needs (B, "
+            f"{height * width}, C): pass tokens in row-major order"
+        )
+    if not kernels:
+        raise ValueError("multi_convs: no kernel given; pass at least one of shape (C, 1, k, k)")
+    channels = x.shape[2]
+    for k in kernels:
+        fits = k.ndim == 4 and k.shape[0] == channels and k.shape[1] == kernels[0].shape[1]
+        if not fits or not k.shape[1] or channels % k.shape[1]:
+            raise ValueError(
+                f"multi_convs: kernel of shape {tuple(k.shape)} does not fit {channels} channels: "
+                f"need ({channels}, 1, k, k), or ({channels}, {channels} / groups, k, k)"
+            )
+        if k.shape[2] != k.shape[3] or k.shape[2] % 2 == 0:
+            raise ValueError(
+                f"multi_convs: kernel of shape {tuple(k.shape)}: k must be odd and the same "
+                "in both directions"
+            )
+    if longitude not in LONGITUDE:
+        raise ValueError(f"multi_convs: longitude={longitude!r}: choose from {LONGITUDE}")
+    if latitude not in LATITUDE:
+        raise ValueError(f"multi_convs: latitude={latitude!r}: choose from {LATITUDE}")
+    if longitude == "circular" and width < 2:
+        raise ValueError(
+            f"multi_convs: longitude='circular' needs at least 2 columns, size={size}: "
+            "use longitude='zero'"
+        )
+    if latitude == "pole" and width % 2:
+        raise ValueError(
+            f"multi_convs: latitude='pole' turns rows by half a circle, which needs an even "
+            f"number of columns, size={size}: use latitude='zero'"
+        )

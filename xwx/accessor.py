@@ -1,0 +1,183 @@
+"""The door: ``ds.wx``. Each method calls one plain function of :mod:`xwx.tasks`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import xarray as xr
+
+from xwx.errors import XwxWarning
+
+if TYPE_CHECKING:
+    from xwx.fields import Report
+    from xwx.models.checkpoint import Model
+    from xwx.spec import Grid
+
+__all__ = ["WeatherAccessor", "register_accessor"]
+
+
+class WeatherAccessor:
+    """Weather models as methods of a Dataset.
+
+    Names, units, levels and orientation are read from CF metadata; what comes back has the layout
+    of the Dataset that went in.
+    """
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self._ds = ds
+
+    def check(self, model: str | os.PathLike[str] | Model | None = None) -> Report:
+        """Report every mismatch between the Dataset and a model, each with its remedy.
+
+        Parameters
+        ----------
+        model : str, path-like or Model, optional
+            As for :func:`xwx.load`; by default any installed model will do.
+
+        Returns
+        -------
+        Report
+            ``.ok``, ``.problems``; prints as a list. A bad Dataset never raises.
+
+        Raises
+        ------
+        ModelNotFoundError, CheckpointError
+            When there is no such model.
+        """
+        from xwx.tasks.check import check
+
+        return check(self._ds, model)
+
+    def forecast(
+        self,
+        model: str | os.PathLike[str] | Model | None = None,
+        steps: int = 40,
+        *,
+        start: Any = None,
+        variables: str | Sequence[str] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        seed: int | None = None,
+        device: str | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        """Continue the Dataset with a model's forecast, in the Dataset's own layout.
+
+        See :func:`xwx.tasks.forecast.forecast` for every parameter.
+
+        Parameters
+        ----------
+        model : str, path-like or Model, optional
+            By default the first installed model that the Dataset fits.
+        steps : int
+            How many steps of the model to make.
+        start : time, slice or sequence of times, optional
+            By default the last time. Several starts give the dimensions ``init_time`` and
+            ``lead_time``.
+        variables : str or sequence of str, optional
+            Which of the model's variables to return, by the Dataset's names.
+        store : str or path-like, optional
+            A new ``.zarr`` directory, written step by step so that memory does not grow.
+        seed : int, optional
+            For models that draw random numbers.
+        device : str, optional
+            Where the network runs.
+        progress : bool, optional
+            A progress bar: always, never, or by default when it takes over two seconds.
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        MismatchError
+            When the Dataset does not fit; lists every problem with its remedy.
+        ModelNotFoundError
+            When there is no such model, or none fits.
+        StoreError
+            When the store exists already or cannot be written.
+        """
+        from xwx.tasks.forecast import forecast
+
+        return forecast(
+            self._ds,
+            model,
+            steps,
+            start=start,
+            variables=variables,
+            store=store,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+
+    def regrid(
+        self,
+        target: str | os.PathLike[str] | Model | Grid,
+        method: Literal["conservative", "linear"] = "conservative",
+    ) -> xr.Dataset:
+        """Bring the Dataset onto another latitude-longitude grid.
+
+        Parameters
+        ----------
+        target : str, path-like, Model or Grid
+            A model whose grid is wanted, or a grid.
+        method : {"conservative", "linear"}
+            Area means over exact spherical cell overlaps, or bilinear interpolation.
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        MismatchError
+            When the target reaches beyond the Dataset's grid.
+        """
+        from xwx.tasks.regrid import regrid
+
+        return regrid(self._ds, target, method)
+
+    @property
+    def area_weights(self) -> xr.DataArray:
+        """Cell-area weights along latitude, of mean one, from bounds or midpoints between rows."""
+        from xwx.fields import area_weights
+
+        return area_weights(self._ds)
+
+
+def register_accessor(name: str, *, optional: bool = False) -> None:
+    """Register the accessor under a name of your own, as ``ds.<name>``.
+
+    Parameters
+    ----------
+    name : str
+        A Python identifier.
+    optional : bool
+        Whether to give way, with a warning, when another package has the name already.
+
+    Raises
+    ------
+    ValueError
+        When the name is no identifier, or Dataset has an attribute of that name.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"accessor name {name!r} is no Python identifier")
+    taken = xr.Dataset.__dict__.get(name) or getattr(xr.Dataset, name, None)
+    if taken is None:
+        xr.register_dataset_accessor(name)(WeatherAccessor)
+        return
+    owner = getattr(taken, "_accessor", taken)
+    if owner is WeatherAccessor:
+        return
+    who = f"{getattr(owner, '__module__', '?')}.{getattr(owner, '__qualname__', owner)}"
+    message = (
+        f"Dataset.{name} belongs to {who} already, so that {__name__}.WeatherAccessor is not "
+        f'registered there: call xwx.register_accessor("another_name")'
+    )
+    if not optional:
+        raise ValueError(message)
+    warnings.warn(message, XwxWarning, stacklevel=3)

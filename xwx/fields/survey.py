@@ -1,0 +1,285 @@
+"""Look over a Dataset for a model: everything that fits, and everything that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from xwx.errors import Problem
+from xwx.fields.clock import nat_problems, no_time
+from xwx.fields.coordinates import Coordinates, curvilinear, find_coordinates
+from xwx.fields.frame import Field
+from xwx.fields.locate import Place, locate
+from xwx.fields.orient import Turn, turn_columns, turn_rows
+from xwx.fields.profile import profiles
+from xwx.fields.units import Affine, affine, held_unit, magnitudes
+from xwx.fields.variables import table
+from xwx.spec import Spec
+
+__all__ = ["Survey", "survey"]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What was found in a Dataset.
+
+    Attributes
+    ----------
+    names : Coordinates
+    time_dim : str or None
+        None where time is a scalar coordinate, or missing.
+    rows, columns : Turn or None
+        None where the axis does not match the grid.
+    fields : tuple of Field
+        The variables without a fault, in the order of the Dataset.
+    problems : tuple of Problem
+        Of the structure: values are not read, and steps of time not looked at.
+    """
+
+    names: Coordinates
+    time_dim: str | None
+    rows: Turn | None
+    columns: Turn | None
+    fields: tuple[Field, ...]
+    problems: tuple[Problem, ...]
+
+    def times_size(self, ds: xr.Dataset) -> int:
+        """Return the number of times."""
+        if self.time_dim is not None:
+            return int(ds.sizes[self.time_dim])
+        return 0 if self.names.time is None else 1
+
+
+def survey(ds: xr.Dataset, spec: Spec) -> Survey:
+    """Look over the structure of a Dataset; never raises on a bad one.
+
+    Raises
+    ------
+    TypeError
+        If `ds` is no Dataset.
+    """
+    if not isinstance(ds, xr.Dataset):
+        raise TypeError(
+            f"an xarray.Dataset is needed, got {type(ds).__name__}"
+            + ("; use .to_dataset()" if isinstance(ds, xr.DataArray) else "")
+        )
+    names = find_coordinates(ds)
+    if not ds.data_vars:
+        return Survey(names, None, None, None, (), (_empty(ds),))
+    problems = _zero_length(ds)
+    rows, columns, grid_problems = _grid(ds, names, spec)
+    time_dim, time_problems = _time(ds, names)
+    places, place_problems = locate(spec.channels, profiles(ds))
+    fields, field_problems = _fields(ds, names, time_dim, places)
+    if problems:  # nothing more can be said of an axis that has no values
+        gone = {p.where for p in problems}
+        grid_problems = [p for p in grid_problems if p.where not in gone]
+        time_problems = [p for p in time_problems if p.where not in gone]
+    problems += [*place_problems, *field_problems, *grid_problems, *time_problems]
+    return Survey(names, time_dim, rows, columns, fields, tuple(problems))
+
+
+def _empty(ds: xr.Dataset) -> Problem:
+    aside = [str(k) for k in ds.coords if ds[k].ndim >= 2]
+    hint = f"ds = ds.reset_coords({aside!r})" if aside else "ds = xr.open_dataset(path)"
+    return Problem("empty-dataset", "Dataset", "it holds no data variables", hint)
+
+
+def _zero_length(ds: xr.Dataset) -> list[Problem]:
+    return [
+        Problem(
+            kind="zero-length",
+            where=str(dim),
+            message=f"dimension {dim!r} has length 0: the selection before kept nothing",
+            remedy=f'look at the range before selecting: ds["{dim}"].values[[0, -1]]',
+        )
+        for dim, size in ds.sizes.items()
+        if size == 0 and any(dim in v.dims for v in ds.data_vars.values())
+    ]
+
+
+def _grid(
+    ds: xr.Dataset, names: Coordinates, spec: Spec
+) -> tuple[Turn | None, Turn | None, list[Problem]]:
+    lat, lon = names.latitude, names.longitude
+    if lat is None or lon is None:
+        wide = curvilinear(ds)
+        return None, None, [_curvilinear(ds, *wide)] if wide else _missing_axes(lat, lon)
+    if ds[lat].dims == ds[lon].dims:
+        return None, None, [_unstructured(lat, lon, str(ds[lat].dims[0]))]
+    rows = columns = None
+    if ds[lat].size:
+        rows = turn_rows(magnitudes(ds.variables[lat]).astype(np.float64), lat, spec.grid)
+    if ds[lon].size:
+        columns = turn_columns(magnitudes(ds.variables[lon]).astype(np.float64), lon, spec.grid)
+    return (
+        rows if isinstance(rows, Turn) else None,
+        columns if isinstance(columns, Turn) else None,
+        [found for found in (rows, columns) if isinstance(found, Problem)],
+    )
+
+
+def _missing_axes(lat: str | None, lon: str | None) -> list[Problem]:
+    return [
+        Problem(
+            kind=f"missing-{kind}",
+            where=kind,
+            message=f"no one-dimensional {kind} was found, by standard_name, units or name",
+            remedy=f'ds["NAME"].attrs["standard_name"] = "{kind}"  # NAME: what it is called',
+        )
+        for kind, name in (("latitude", lat), ("longitude", lon))
+        if name is None
+    ]
+
+
+def _curvilinear(ds: xr.Dataset, lat: str, lon: str) -> Problem:
+    dims = ", ".join(map(str, ds[lat].dims))
+    return Problem(
+        kind="curvilinear-grid",
+        where=f"{lat}, {lon}",
+        message=(
+            f"latitude and longitude are two-dimensional ({dims}): a curvilinear or projected "
+            "grid; the model needs one latitude a row and one longitude a column"
+        ),
+        remedy=(
+            f'ds = xesmf.Regridder(ds.rename({lat}="lat", {lon}="lon"), target, "bilinear")(ds)'
+            "  # target: a Dataset with the 1-D lat and lon of model.spec.grid"
+        ),
+    )
+
+
+def _unstructured(lat: str, lon: str, dim: str) -> Problem:
+    return Problem(
+        kind="unstructured-grid",
+        where=f"{lat}, {lon}",
+        message=f"both run along {dim!r}: a list of points or a reduced grid, not rows and columns",
+        remedy=(
+            "interpolate to a regular grid first, "
+            "e.g. `cdo setgridtype,regular in.grib out.grib` for a reduced Gaussian grid"
+        ),
+    )
+
+
+def _time(ds: xr.Dataset, names: Coordinates) -> tuple[str | None, list[Problem]]:
+    if names.time is None:
+        return None, [no_time(ds)]
+    coordinate = ds[names.time]
+    if coordinate.ndim == 0:
+        return None, nat_problems(np.atleast_1d(coordinate.values), names.time, names.time)
+    dim = str(coordinate.dims[0])
+    return dim, nat_problems(coordinate.values, names.time, dim)
+
+
+def _fields(
+    ds: xr.Dataset, names: Coordinates, time_dim: str | None, places: Mapping[int, Place]
+) -> tuple[tuple[Field, ...], list[Problem]]:
+    by_name: dict[str, list[tuple[int, int]]] = {}
+    kept: dict[str, Place] = {}
+    for channel, place in places.items():
+        by_name.setdefault(place.profile.name, []).append((place.level or 0, channel))
+        kept[place.profile.name] = place
+    fields, problems = [], []
+    for name in map(str, ds.data_vars):
+        if name not in by_name:
+            continue
+        field = _field(ds, kept[name], sorted(by_name[name]))
+        faults = _field_problems(ds, field, names, time_dim)
+        problems += faults
+        if not faults:
+            fields.append(field)
+    return tuple(fields), problems
+
+
+def _field(ds: xr.Dataset, place: Place, found: list[tuple[int, int]]) -> Field:
+    profile, variable = place.profile, ds.variables[place.profile.name]
+    step = affine(str(profile.units), place.units)
+    assert step is not None  # locate() made sure
+    conversion = Affine(step.scale * place.factor, step.offset * place.factor)
+    vertical = None if profile.vertical is None else ds[profile.vertical]
+    return Field(
+        name=profile.name,
+        key=place.key,
+        dims=tuple(map(str, variable.dims)),
+        sizes=tuple(variable.shape),
+        level_dim=str(vertical.dims[0]) if vertical is not None and vertical.ndim else None,
+        levels=tuple(level for level, _ in found),
+        channels=tuple(channel for _, channel in found),
+        conversion=None if conversion == Affine(1.0, 0.0) else conversion,
+        dtype=variable.dtype,
+        attrs=dict(variable.attrs),
+        encoding=dict(variable.encoding),
+        unit=held_unit(variable),
+        note=place.note,
+    )
+
+
+def _field_problems(
+    ds: xr.Dataset, field: Field, names: Coordinates, time_dim: str | None
+) -> list[Problem]:
+    problems = _dtype_problems(field)
+    known = {field.level_dim}
+    for name in (names.latitude, names.longitude):
+        if name is None:
+            return problems  # said elsewhere; without it no dimension can be called extra
+        known.add(str(ds[name].dims[0]))
+    needed = known - {field.level_dim}
+    if time_dim is not None:
+        known.add(time_dim)
+        if not table()[field.key].static:
+            needed.add(time_dim)
+    problems += [_lacks(field.name, str(dim)) for dim in sorted(needed - set(field.dims), key=str)]
+    problems += [
+        _extra(field.name, dim, size)
+        for dim, size in zip(field.dims, field.sizes, strict=True)
+        if dim not in known and size > 1
+    ]
+    return problems
+
+
+def _dtype_problems(field: Field) -> list[Problem]:
+    if np.issubdtype(field.dtype, np.floating):
+        return []
+    if np.issubdtype(field.dtype, np.integer):
+        return [
+            Problem(
+                kind="integer-field",
+                where=field.name,
+                message=(
+                    f"it holds {field.dtype} numbers: most likely packed values whose "
+                    "scale_factor and add_offset were not applied"
+                ),
+                remedy=(
+                    "ds = xr.decode_cf(ds)  # or open with mask_and_scale=True; if they are "
+                    f'true values: ds["{field.name}"] = ds["{field.name}"].astype("float32")'
+                ),
+            )
+        ]
+    return [
+        Problem(
+            kind="wrong-dtype",
+            where=field.name,
+            message=f"it is of type {field.dtype}; real numbers (float32 or float64) are needed",
+            remedy=f'ds["{field.name}"] = ds["{field.name}"].astype("float32")',
+        )
+    ]
+
+
+def _lacks(name: str, dim: str) -> Problem:
+    return Problem(
+        kind="missing-dimension",
+        where=name,
+        message=f"it does not run along {dim!r}, as the model's input must",
+        remedy=f'ds["{name}"] = ds["{name}"].broadcast_like(ds["{dim}"])  # if constant there',
+    )
+
+
+def _extra(name: str, dim: str, size: int) -> Problem:
+    return Problem(
+        kind="extra-dimension",
+        where=name,
+        message=f"it has {size} values along {dim!r}, a dimension that the model does not have",
+        remedy=f'ds = ds.isel({dim}=0)  # or ds.mean("{dim}")',
+    )

@@ -1,0 +1,57 @@
+"""Which model a task runs with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import xarray as xr
+
+from xwx.errors import ModelNotFoundError
+from xwx.fields import check
+from xwx.models.checkpoint import Model
+from xwx.models.registry import find_spec, list_models, load
+
+__all__ = ["choose_model"]
+
+
+def choose_model(
+    ds: xr.Dataset,
+    model: str | os.PathLike[str] | Model | None,
+    positions: Sequence[int] | None = None,
+    device: str | None = None,
+) -> Model:
+    """Load a model that the Dataset fits.
+
+    Parameters
+    ----------
+    ds : Dataset
+    model : str, path-like, Model or None
+        None takes the first of :func:`xwx.list_models` whose check passes.
+    positions : sequence of int, optional
+        Positions of the forecast starts; by default the last time.
+    device : str, optional
+
+    Raises
+    ------
+    ModelNotFoundError
+        When none was named and none fits, with the reasons of each.
+    MismatchError
+        When one was named and the Dataset does not fit it.
+    """
+    if model is not None:
+        spec = find_spec(model)
+        report = check(ds, spec, positions=positions, values=False)
+        if not report.ok:  # now at leisure, with what only the values can tell
+            check(ds, spec, positions=positions).raise_if_bad()
+        return load(model, device=device)
+    reasons = []
+    for name in list_models():
+        report = check(ds, find_spec(name), positions=positions, values=False)
+        if report.ok:
+            return load(name, device=device)
+        reasons += [f"{name}:", *(f"  {p}" for p in report.problems)]
+    raise ModelNotFoundError(
+        "no installed model fits the Dataset, and none was named:\n"
+        + "\n".join(reasons or ["  none is installed"])
+    )

@@ -1,0 +1,56 @@
+"""Forecasts from many starts of dask arrays: a graph with one task a start."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xwx.fields import pack
+from xwx.models.checkpoint import Model
+from xwx.tasks.run import run
+
+__all__ = ["lazy_states"]
+
+
+def lazy_states(
+    windows: Sequence[xr.Dataset], model: Model, steps: int, seed: int | None
+) -> Any:
+    """Return the states of forecasts from several starts as one dask array.
+
+    Parameters
+    ----------
+    windows : sequence of Dataset
+        For each start the states that the model needs, dask-backed.
+    model : Model
+    steps : int
+    seed : int, optional
+
+    Returns
+    -------
+    dask array, shape (starts * steps, C, H, W), one chunk a start
+    """
+    # dask is optional, and here by now: the Dataset is made of its arrays.
+    dask, arrays = importlib.import_module("dask"), importlib.import_module("dask.array")
+    task = dask.delayed(_Start(model, steps, seed), pure=False)
+    shape = (steps, len(model.spec.channels), *model.spec.grid.shape)
+    parts = [arrays.from_delayed(task(window), shape, dtype=np.float32) for window in windows]
+    return arrays.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One start: pack, roll out, gather."""
+
+    model: Model
+    steps: int
+    seed: int | None
+
+    def __call__(self, window: xr.Dataset) -> NDArray[np.float32]:
+        states, frame = pack(window, self.model.spec)
+        return np.stack(list(run(self.model, states, frame.times, self.steps, self.seed)))

@@ -1,0 +1,1 @@
+"""Training: the loss, the data, and a resumable loop."""

@@ -1,0 +1,128 @@
+"""The hybrid loss that moves from latitude weighting to variable weighting."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["HybridLoss", "LossConfig"]
+
+FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Settings of :class:`HybridLoss`.
+
+    Parameters
+    ----------
+    mode : {"learnable", "schedule", "fixed"}
+        How theta moves: by gradient, as pi/2 times the progress of training, or not at all.
+    theta : float
+        The initial (or fixed) angle.
+    floor : float
+        Smallest theta; below it the loss can lock itself into the latitude term, because the
+        gradients of theta and of the variable weights both vanish at 0.
+    decouple : bool
+        Let the variable weights learn at full rate whatever theta is.
+    variant : {"paper", "released"}
+        The paper's cos^2 / sin^2 mix of squared errors, or the (1 + sin) / 2 mix with the
+        latitude-weighted RMSE of the authors' code.
+    """
+
+    mode: str = "learnable"
+    theta: float = FLOOR
+    floor: float = FLOOR
+    decouple: bool = False
+    variant: str = "paper"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("mode", ("learnable", "schedule", "fixed")),
+            ("variant", ("paper", "released")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"loss {name}={getattr(self, name)!r}: choose from {', '.join(allowed)}"
+                )
+
+
+class HybridLoss(nn.Module):
+    """``cos^2(theta) L_lat + sin^2(theta) L_var`` (EMFormer, section 3.3).
+
+    With the squared error e in normalised units, area weights w of mean one and a learned
+    log-variance s for each channel,
+
+    ``L_lat = mean(w e)`` and ``L_var = mean(exp(-s) e + s)``.
+
+    Parameters
+    ----------
+    weights : Tensor, shape (H,)
+        Area weights of the rows, mean one.
+    channels : int
+    config : LossConfig
+
+    Notes
+    -----
+    ``dL/dtheta = sin(2 theta) (L_var - L_lat)``: theta rises only while the variable term is the
+    smaller one. The paper's theorem that it always does is not unconditional: where errors peak
+    at high latitude, the weighted error is below the unweighted one and theta is pushed to zero.
+    Call :meth:`clamp_` after every optimiser step, and leave the two parameters out of weight
+    decay.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor, channels: int, config: LossConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or LossConfig()
+        self.register_buffer("weights", weights.reshape(-1, 1).clone())
+        self.theta = nn.Parameter(
+            torch.tensor(self.config.theta, dtype=weights.dtype),
+            requires_grad=self.config.mode == "learnable",
+        )
+        self.s = nn.Parameter(torch.zeros(channels, dtype=weights.dtype))
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of normalised fields (B, C, H, W)."""
+        e = (prediction - target).square()
+        latitude, variable = self.terms(e)
+        if self.config.variant == "released":
+            share = (1 + torch.sin(self.theta)) / 2
+            return share * variable + (1 - share) * latitude
+        share = torch.sin(self.theta).square()
+        if not self.config.decouple:
+            return (1 - share) * latitude + share * variable
+        # The variable term enters with theta's share in value, and s learns from all of it.
+        frozen = self._variable_term(e, self.s.detach())
+        own = self._variable_term(e.detach(), self.s)
+        return (1 - share) * latitude + share * frozen + (own - own.detach())
+
+    def terms(self, e: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the latitude term and the variable term of squared errors (B, C, H, W)."""
+        weighted = self.weights * e
+        if self.config.variant == "released":
+            latitude = weighted.mean((-2, -1)).sqrt().mean()
+        else:
+            latitude = weighted.mean()
+        return latitude, self._variable_term(e, self.s)
+
+    @staticmethod
+    def _variable_term(e: Tensor, s: Tensor) -> Tensor:
+        s = s[:, None, None]
+        return (torch.exp(-s) * e + s).mean()
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Keep theta inside [floor, pi/2]; the released variant is left alone."""
+        if self.config.variant == "paper" and self.config.mode == "learnable":
+            self.theta.clamp_(self.config.floor, math.pi / 2)
+
+    @torch.no_grad()
+    def advance_(self, progress: float) -> None:
+        """Move a scheduled theta to pi/2 times `progress` in [0, 1]."""
+        if self.config.mode == "schedule":
+            self.theta.fill_(math.pi / 2 * min(max(progress, 0.0), 1.0))
