@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xwx import tutorial
     from xwx.models.checkpoint import Model
     from xwx.models.registry import list_models, load
-    from xwx.version import __version__
+    from xwx.version import __version__ as __version__
 
 __all__ = [
     "Channel",

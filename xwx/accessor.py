@@ -168,7 +168,7 @@ def register_accessor(name: str, *, optional: bool = False) -> None:
         raise ValueError(f"accessor name {name!r} is no Python identifier")
     taken = xr.Dataset.__dict__.get(name) or getattr(xr.Dataset, name, None)
     if taken is None:
-        xr.register_dataset_accessor(name)(WeatherAccessor)
+        xr.register_dataset_accessor(name)(WeatherAccessor)  # type: ignore[no-untyped-call]
         return
     owner = getattr(taken, "_accessor", taken)
     if owner is WeatherAccessor:

@@ -117,7 +117,7 @@ class Grid:
 
     @property
     def periodic(self) -> bool:
-        """Whether the grid closes round the globe: |W dlon - 360| < dlon / 2."""
+        """Whether the grid closes round the globe: ``|W dlon - 360| < dlon / 2``."""
         if len(self.longitude) < 2:
             return False
         lon = self.columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,7 @@ from xwx.errors import StoreError
 
 __all__ = ["StepStore"]
 
-#: What an encoding keeps in a new store; packing to integers is not kept, because a forecast may
-#: leave the range that the packing of the input was made for.
-_KEPT = ("units", "calendar")
+_EPOCH = "since 1970-01-01"
 
 
 class StepStore:
@@ -40,12 +39,14 @@ class StepStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"store={path!r} is a {type(path).__name__}: give the path of a store")
         self.path = Path(path)
         self.begun = False
-        self._steps: frozenset[str] = frozenset()
+        self._order: list[str] = []
         if self.path.suffix != ".zarr":
             raise StoreError(f"store={str(path)!r} is no Zarr store: end its name in .zarr")
-        if self.path.exists():
+        if os.path.lexists(self.path):
             raise StoreError(
                 f"store={str(path)!r} exists already and is left as it is: choose another name, "
                 "or delete it first"
@@ -62,58 +63,106 @@ class StepStore:
             All coordinates along those dimensions, complete.
         """
         sizes = {str(dim): size for dim, size in coords.sizes.items()}
-        self._steps = frozenset(sizes)
         encoding = {
-            str(name): _encoding(variable, sizes) for name, variable in first.variables.items()
+            str(name): _encoding(coords.variables.get(name, variable), variable.sizes, sizes)
+            for name, variable in first.variables.items()
         }
+        for name in first.coords:  # CF has no missing values there
+            encoding[str(name)].setdefault("_FillValue", None)
         with _refusing(self.path):
-            first.drop_encoding().to_zarr(
+            _plain_text(first.drop_encoding()).to_zarr(
                 self.path, mode="w-", encoding=encoding, consolidated=False, zarr_format=3
             )
             group = zarr.open_group(self.path, mode="r+")
             for name, variable in first.variables.items():
-                if self._steps & set(variable.dims):
+                if sizes.keys() & set(variable.dims):
                     array: Any = group[str(name)]
                     array.resize(tuple(sizes.get(str(d), first.sizes[d]) for d in variable.dims))
-            region = {dim: slice(0, size) for dim, size in sizes.items()}
-            self._put(coords, region)
+                    if name in coords.variables:
+                        array[...] = _encoded(coords.variables[name], encoding[str(name)])
+            self._consolidate()
+        self._order = [str(name) for name in first.data_vars]
         self.begun = True
 
     def write(self, step: xr.Dataset, where: Mapping[str, int]) -> None:
         """Write one step of size 1 along the dimensions of steps, at a position along each."""
+        region = {dim: slice(n, n + 1) for dim, n in where.items()}
+        data = step.drop_vars(list(step.coords)).drop_encoding()
         with _refusing(self.path):
-            self._put(
-                step.drop_vars(list(step.coords)), {dim: slice(n, n + 1) for dim, n in where.items()}
-            )
+            data.to_zarr(self.path, region=region, consolidated=False, zarr_format=3)
 
-    def _put(self, ds: xr.Dataset, region: Mapping[str, slice]) -> None:
-        ds.drop_encoding().reset_coords().to_zarr(
-            self.path, region=dict(region), consolidated=False, zarr_format=3
-        )
+    def _consolidate(self) -> None:
+        """Gather the metadata, which no step changes, so that opening the store reads them once."""
+        with warnings.catch_warnings():
+            # Zarr v3 has it by convention, not yet in its specification, and says so each time.
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(self.path)
 
     def open(self, *, chunked: bool = False) -> xr.Dataset:
         """Open what was written, lazily: with dask, or read when it is used."""
-        return xr.open_dataset(
+        ds = xr.open_dataset(
             self.path,
             engine="zarr",
             chunks={} if chunked else None,
-            consolidated=False,
             decode_timedelta=True,
         )
+        coords = {name: coordinate.load() for name, coordinate in ds.coords.items()}
+        for coordinate in coords.values():  # kept out of a copy in NetCDF too
+            coordinate.encoding.setdefault("_FillValue", None)
+        out = ds.assign_coords(coords)[self._order]
+        out.set_close(ds.close)
+        return out
 
 
-def _encoding(variable: xr.Variable, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Return how an array is stored: one step a chunk, coordinates in one piece."""
-    encoding = {key: variable.encoding[key] for key in _KEPT if key in variable.encoding}
-    if variable.dtype.kind in "mMO" and variable.dtype.kind != "O" or encoding:
-        encoding["dtype"] = "int64"
+def _encoding(
+    variable: xr.Variable, own: Mapping[Any, int], sizes: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return how an array is stored: one step a chunk, coordinates in one piece.
+
+    The packing of the input to integers is not kept: a forecast may leave its range.
+    """
+    encoding: dict[str, Any] = {}
+    if variable.dtype.kind in "MO":
+        encoding = _clock(variable)
+        if "calendar" in variable.encoding:
+            encoding["calendar"] = variable.encoding["calendar"]
+    elif variable.dtype.kind == "m":
+        encoding = {"units": variable.encoding.get("units", "seconds"), "dtype": "int32"}
+    along = set(map(str, variable.dims)) & set(sizes)
     if variable.dims:
-        whole = set(map(str, variable.dims)) <= set(sizes)
-        chunks = [sizes.get(str(d), n) if whole else n for d, n in variable.sizes.items()]
+        whole = len(along) == variable.ndim
+        chunks = [sizes[str(d)] if whole else n for d, n in own.items()]
         encoding["chunks"] = tuple(max(1, n) for n in chunks)
-    if variable.dtype.kind == "f" and set(map(str, variable.dims)) & set(sizes):
+    if variable.dtype.kind == "f" and along:
         encoding["_FillValue"] = np.nan
     return encoding
+
+
+def _clock(variable: xr.Variable) -> dict[str, Any]:
+    """Return units that hold all times exactly, where possible with the integers of NetCDF-3."""
+    times = variable.to_base_variable().values.ravel()
+    if variable.dtype.kind == "M":
+        whole = bool((times == times.astype("datetime64[h]")).all())
+    else:
+        whole = not any(t.minute or t.second or t.microsecond for t in times)
+    if whole:
+        return {"units": f"hours {_EPOCH}", "dtype": "int32"}
+    return {"units": f"seconds {_EPOCH}", "dtype": "int64"}
+
+
+def _plain_text(ds: xr.Dataset) -> xr.Dataset:
+    """Let text be of any length: Zarr v3 has no settled type for that of a fixed length."""
+    text = {name: v.astype(object) for name, v in ds.variables.items() if v.dtype.kind == "U"}
+    return ds.assign_coords({k: v for k, v in text.items() if k in ds.coords}).assign(
+        {k: v for k, v in text.items() if k not in ds.coords}
+    )
+
+
+def _encoded(variable: xr.Variable, encoding: Mapping[str, Any]) -> Any:
+    """Return the numbers that an array stores for the values of a coordinate."""
+    plain = variable.to_base_variable()
+    plain.encoding = {key: value for key, value in encoding.items() if key != "chunks"}
+    return xr.conventions.encode_cf_variable(plain).values
 
 
 @contextmanager

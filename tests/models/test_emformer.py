@@ -277,9 +277,9 @@ def test_a_window_as_large_as_the_map_is_global_attention():
     for periodic, valid in ((True, 4), (True, 3), (False, 3)):
         where = TokenMap(4, 6, valid=valid, periodic=periodic)
         qkv = torch.randn(2, 24, 12, dtype=torch.float64)
-        everywhere, _ = global_attention(qkv, where, 3)
+        everywhere, _ = global_attention(qkv, where, 2)
         for roll in (False, True):
-            inside = window_attention(qkv, where, 3, (4, 6), roll=roll)
+            inside = window_attention(qkv, where, 2, (4, 6), roll=roll)
             n = valid * 6
             torch.testing.assert_close(inside[:, :n], everywhere[:, :n], rtol=0, atol=1e-12)
 
@@ -451,6 +451,87 @@ def test_a_patch_stays_within_its_parent(cross):
         expected = torch.zeros(2, 4, dtype=torch.bool)
         expected[row // 4, column // 4] = True
         assert torch.equal(changed, expected)
+
+
+def attention(module: CrossAttention, x: Tensor, keys: Tensor) -> Tensor:
+    """Return ``CrossAttn(LN x; LN keys)`` of one set, head by head, by the textbook."""
+    p = dict(module.named_parameters())
+
+    def norm(a: Tensor, name: str) -> Tensor:
+        a = (a - a.mean(-1, keepdim=True)) / (a.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+        return a * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    dim = x.shape[-1]
+    q = norm(x, "norm_query") @ p["query.weight"].T + p["query.bias"]
+    kv = norm(keys, "norm_key") @ p["key_value.weight"].T + p["key_value.bias"]
+    k, v, d = kv[:, :dim], kv[:, dim:], dim // module.heads
+    out = []
+    for h in range(module.heads):
+        part = slice(h * d, (h + 1) * d)
+        out.append(torch.softmax(q[:, part] @ k[:, part].T / d**0.5, -1) @ v[:, part])
+    return torch.cat(out, -1) @ p["proj.weight"].T + p["proj.bias"]
+
+
+@pytest.mark.parametrize("axis", ["lon", "lat"])
+def test_prune_is_its_equations(axis):
+    torch.manual_seed(0)
+    where = TokenMap(4, 6, valid=4, periodic=True)
+    prune = Prune(8, 2, 2.0, axis, cross=True).double()
+    x = torch.randn(2, 24, 8, dtype=torch.float64)
+    out, merged = prune(x, where)
+    assert merged.size == ((4, 3) if axis == "lon" else (2, 6))
+    for row, column in ((0, 0), (1, 2), (merged.height - 1, merged.width - 1)):
+        if axis == "lon":
+            pair = x.view(2, 4, 6, 8)[1, row, [2 * column, 2 * column + 1]]
+        else:
+            pair = x.view(2, 4, 6, 8)[1, [2 * row, 2 * row + 1], column]
+        g = prune.merge(pair.flatten())
+        g = g + attention(prune.attend, g[None], pair)[0]
+        g = g + prune.mlp(prune.norm(g))
+        found = out[1].view(*merged.size, 8)[row, column]
+        torch.testing.assert_close(found, g, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("axis", ["lon", "lat"])
+def test_recover_is_its_equations(axis):
+    torch.manual_seed(0)
+    where = TokenMap(6, 8, valid=6, periodic=True)
+    coarse = where.merged(axis)
+    recover = Recover(8, 2, 2.0, axis, cross=True, keys="neighbourhood").double()
+    v = torch.randn(2, 24, 8, dtype=torch.float64)
+    residual = torch.randn(2, 48, 8, dtype=torch.float64)
+    out = recover(v, coarse, residual, where)
+    grid = v[1].view(*coarse.size, 8)
+    for row, column in ((0, 0), (3, 5), (5, 7)):
+        i, j = (row, column // 2) if axis == "lon" else (row // 2, column)
+        half = (column if axis == "lon" else row) % 2
+        u = recover.spread(grid[i, j])[8 * half : 8 * half + 8]
+        u = u + residual[1].view(6, 8, 8)[row, column]
+        keys = [
+            grid[a, b % coarse.width]
+            for a in (i - 1, i, i + 1)
+            for b in (j - 1, j, j + 1)
+            if 0 <= a < coarse.height
+        ]
+        u = u + attention(recover.attend, u[None], torch.stack(keys))[0]
+        u = u + recover.mlp(recover.norm(u))
+        found = out[1].view(6, 8, 8)[row, column]
+        torch.testing.assert_close(found, u, rtol=0, atol=1e-12)
+
+
+def test_a_block_is_its_equations():
+    torch.manual_seed(0)
+    where = TokenMap(3, 4, valid=3, periodic=True)
+    block = Block(8, 2, 2.0, Reach(), MultiConvs(24)).double()
+    x = torch.randn(1, 12, 8, dtype=torch.float64)
+    qkv = block.convs(block.qkv(block.norm_attention(x)), where)[0]
+    heads = []
+    for h in range(2):
+        q, k, v = (qkv[:, n * 8 + h * 4 : n * 8 + h * 4 + 4] for n in range(3))
+        heads.append(torch.softmax(q @ k.T / 2, -1) @ v)
+    h = x[0] + block.proj(torch.cat(heads, -1))
+    expected = h + block.mlp(block.norm_mlp(h))
+    torch.testing.assert_close(block(x, where)[0][0], expected, rtol=0, atol=1e-12)
 
 
 def test_attention_to_a_single_key_ignores_the_query():

@@ -15,11 +15,11 @@ __all__ = [
     "Coordinates",
     "curvilinear",
     "find_coordinates",
+    "heights",
     "is_reference",
     "is_time",
     "level_pascals",
-    "scalar_height",
-    "vertical_of",
+    "pressures",
 ]
 
 _NORTH = frozenset(
@@ -72,8 +72,13 @@ def find_coordinates(ds: xr.Dataset) -> Coordinates:
         latitude=_horizontal(ds, "latitude", _NORTH, _LATITUDES),
         longitude=_horizontal(ds, "longitude", _EAST, _LONGITUDES),
         time=_time(ds),
-        vertical=_vertical(ds),
+        vertical=next(iter(pressures(ds)), None),
     )
+
+
+def _variables(ds: xr.Dataset) -> dict[str, xr.Variable]:
+    """Return the variables of the coordinates."""
+    return {str(key): ds.variables[key] for key in ds.coords}
 
 
 def _is_horizontal(variable: xr.Variable, kind: str, units: frozenset[str]) -> bool:
@@ -84,12 +89,14 @@ def _is_horizontal(variable: xr.Variable, kind: str, units: frozenset[str]) -> b
 def _horizontal(
     ds: xr.Dataset, kind: str, units: frozenset[str], names: tuple[str, ...]
 ) -> str | None:
-    flat = {str(k): c.variable for k, c in ds.coords.items() if c.ndim == 1}
+    flat = {k: v for k, v in _variables(ds).items() if v.ndim == 1}
     bounds = {c.attrs.get("bounds") for c in flat.values()}
     found = [k for k, v in flat.items() if k not in bounds and _is_horizontal(v, kind, units)]
     if not found:
         found = [k for k in names if k in flat and _degrees(flat[k])]
-    used = [k for k in found if any(flat[k].dims[0] in v.dims for v in ds.data_vars.values())]
+    used = [
+        k for k in found if any(flat[k].dims[0] in ds.variables[name].dims for name in ds.data_vars)
+    ]
     return next(iter(used or found), None)
 
 
@@ -128,9 +135,13 @@ def is_reference(variable: xr.Variable) -> bool:
     return stated_name(variable.attrs) == "forecast_reference_time"
 
 
+def _equal(one: xr.Variable, other: xr.Variable) -> bool:
+    return bool(np.array_equal(one.values, other.values))
+
+
 def _time(ds: xr.Dataset) -> str | None:
     """Valid time: a dimension coordinate if there is one, but ``valid_time`` where they differ."""
-    coords = {str(k): c.variable for k, c in ds.coords.items()}
+    coords = _variables(ds)
     found = {k: v for k, v in coords.items() if v.ndim <= 1 and k not in _REFERENCES and is_time(v)}
     pool = {k: v for k, v in found.items() if v.ndim == 1} or found
     if not pool:
@@ -144,11 +155,11 @@ def _time(ds: xr.Dataset) -> str | None:
     others = [k for k, v in pool.items() if v.dims == pool[best].dims and not is_reference(v)]
     if is_reference(pool[best]):
         if others:
-            equal = pool[others[0]].equals(pool[best])
+            equal = _equal(pool[others[0]], pool[best])
             return best if equal else others[0]
         leads = [v for v in coords.values() if np.issubdtype(v.dtype, np.timedelta64)]
         return None if any(np.any(v.values != np.timedelta64(0)) for v in leads) else best
-    if "valid_time" in others and not pool["valid_time"].equals(pool[best]):
+    if "valid_time" in others and not _equal(pool["valid_time"], pool[best]):
         return "valid_time"
     return best
 
@@ -162,16 +173,10 @@ def _is_pressure(name: str, variable: xr.Variable) -> bool:
     return affine(text, "Pa") is not None
 
 
-def _vertical(ds: xr.Dataset) -> str | None:
-    found = [str(k) for k, c in ds.coords.items() if _is_pressure(str(k), c.variable)]
-    return min(found, key=lambda k: -ds[k].ndim) if found else None
-
-
-def vertical_of(ds: xr.Dataset, name: str) -> str | None:
-    """Return the pressure coordinate (along a dimension, or scalar) of one variable of `ds`."""
-    array = ds[name]
-    found = [str(k) for k, c in array.coords.items() if _is_pressure(str(k), c.variable)]
-    return min(found, key=lambda k: -array[k].ndim) if found else None
+def pressures(ds: xr.Dataset) -> dict[str, xr.Variable]:
+    """Return the pressure coordinates of `ds`, those along a dimension before scalar ones."""
+    found = {k: v for k, v in _variables(ds).items() if _is_pressure(k, v)}
+    return dict(sorted(found.items(), key=lambda item: -item[1].ndim))
 
 
 def level_pascals(variable: xr.Variable) -> np.ndarray[Any, np.dtype[np.float64]] | None:
@@ -183,15 +188,14 @@ def level_pascals(variable: xr.Variable) -> np.ndarray[Any, np.dtype[np.float64]
     return np.atleast_1d(magnitudes(variable)).astype(np.float64) * conversion.scale
 
 
-def scalar_height(ds: xr.Dataset, name: str) -> float | None:
-    """Return the height above ground [m] that one variable states in a scalar coordinate."""
-    for key, coordinate in ds[name].coords.items():
-        variable = coordinate.variable
+def heights(ds: xr.Dataset) -> dict[str, float]:
+    """Return the heights above ground [m] that coordinates of a single value state."""
+    found = {}
+    for key, variable in _variables(ds).items():
         if variable.size != 1 or not _numeric(variable):
             continue
-        text = unit_text(variable)
         known = stated_name(variable.attrs) == "height" or key in {"height", "heightAboveGround"}
-        conversion = affine(text or "", "m")
-        if known and conversion is not None:
-            return float(magnitudes(variable).item()) * conversion.scale
-    return None
+        conversion = affine(unit_text(variable) or "", "m") if known else None
+        if conversion is not None:
+            found[key] = float(magnitudes(variable).item()) * conversion.scale
+    return found

@@ -27,8 +27,8 @@ class Field:
         The user's name; the entry of the table of variables.
     dims, sizes : tuple
         Dimensions as in the Dataset, and their sizes there.
-    level_dim : str or None
-        Its pressure dimension.
+    vertical, level_dim : str or None
+        Its pressure coordinate, and the dimension of that (None if it is a scalar).
     levels, channels : tuple of int
         Positions along `level_dim` (a single 0 without one), and the channel each of them gives.
     conversion : Affine or None
@@ -45,6 +45,7 @@ class Field:
     key: str
     dims: tuple[str, ...]
     sizes: tuple[int, ...]
+    vertical: str | None
     level_dim: str | None
     levels: tuple[int, ...]
     channels: tuple[int, ...]

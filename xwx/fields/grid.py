@@ -13,7 +13,14 @@ from xwx.fields.coordinates import find_coordinates
 from xwx.fields.units import magnitudes
 from xwx.spec import Grid
 
-__all__ = ["area_weights", "bounds_of", "cell_areas", "grid_of", "latitude_edges", "latitude_weights"]
+__all__ = [
+    "area_weights",
+    "bounds_of",
+    "cell_areas",
+    "grid_of",
+    "latitude_edges",
+    "latitude_weights",
+]
 
 Floats = NDArray[np.float64]
 

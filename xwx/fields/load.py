@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xwx.errors import Problem
-from xwx.fields.coordinates import vertical_of
 from xwx.fields.frame import Field
 from xwx.fields.survey import Survey
 from xwx.fields.units import magnitudes, strip, unit_text
@@ -62,7 +62,7 @@ def blocks(ds: xr.Dataset, seen: Survey, positions: Sequence[int]) -> Iterator[B
             chosen = axes.select(ds.variables[field.name], field, positions)
             dims = [f"{dim} of {field.name}" for dim in chosen.dims]
             graphs[field.name] = xr.Variable(dims, strip(chosen.data))
-    computed = xr.Dataset(graphs).compute()
+    computed = xr.Dataset(graphs).compute() if graphs else xr.Dataset()
     every = range(len(positions))
     for field in seen.fields:
         variable = ds.variables[field.name]
@@ -123,7 +123,8 @@ def _as_slice(positions: Sequence[int]) -> slice | list[int]:
 
 def finite(slab: NDArray[Any]) -> bool:
     """Whether all values are finite, without a temporary: NaN and infinity show in min and max."""
-    return bool(np.isfinite(np.min(slab)) and np.isfinite(np.max(slab)))
+    low, high = np.minimum.reduce(slab, axis=None), np.maximum.reduce(slab, axis=None)
+    return math.isfinite(low) and math.isfinite(high)
 
 
 def value_problems(ds: xr.Dataset, seen: Survey, positions: Sequence[int]) -> list[Problem]:
@@ -137,8 +138,7 @@ def value_problems(ds: xr.Dataset, seen: Survey, positions: Sequence[int]) -> li
     positions : sequence of int
         Time positions to read.
     """
-    sound = all(ds[name].size for name in (seen.names.latitude, seen.names.longitude) if name)
-    if not positions or None in (seen.names.latitude, seen.names.longitude) or not sound:
+    if not positions or not seen.fields:
         return []
     flaws = Flaws(len(positions))
     for block in blocks(ds, seen, positions):
@@ -178,8 +178,7 @@ def _flaw(
     where = field.name
     if field.level_dim is not None:
         index = field.levels[field.channels.index(channel)]
-        name = vertical_of(ds, field.name)
-        level = ds.variables[name].isel({field.level_dim: slice(index, index + 1)})
+        level = ds.variables[field.vertical].isel({field.level_dim: slice(index, index + 1)})
         where += f" at {magnitudes(level).item():g} {unit_text(level)}"
     counts = [f"{n} {word}" for n, word in ((nan, "NaN"), (infinite, "infinite")) if n]
     held = f'ds["{field.name}"]'

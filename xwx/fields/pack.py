@@ -23,7 +23,7 @@ from xwx.spec import Spec
 __all__ = ["frame_of", "pack"]
 
 #: Values copied and checked at a time: they stay in the cache between the two.
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 
 
 def pack(
@@ -82,9 +82,7 @@ def pack(
     return out, _frame(ds, spec, seen, positions)
 
 
-def frame_of(
-    ds: xr.Dataset, spec: Spec, *, times: slice | Sequence[int] | None = None
-) -> Frame:
+def frame_of(ds: xr.Dataset, spec: Spec, *, times: slice | Sequence[int] | None = None) -> Frame:
     """Return the frame that :func:`pack` would, without reading a value.
 
     Raises
@@ -142,9 +140,9 @@ def _copy(out: NDArray[np.float32], source: NDArray[Any], conversion: Affine | N
 def _frame(ds: xr.Dataset, spec: Spec, seen: Survey, positions: Sequence[int]) -> Frame:
     name = str(seen.names.time)
     chosen = ds[[field.name for field in seen.fields]]
-    if seen.time_dim in chosen.dims:
-        chosen = chosen.isel({seen.time_dim: list(positions)})
-    template = chosen.drop_vars(list(chosen.data_vars))
+    template = chosen.drop_vars(list(chosen.data_vars)).assign_coords({name: ds[name]})
+    if seen.time_dim in template.dims:
+        template = template.isel({seen.time_dim: list(positions)})
     return Frame(
         spec=spec,
         times=np.atleast_1d(ds[name].values)[list(positions)],
@@ -163,7 +161,8 @@ def _frame(ds: xr.Dataset, spec: Spec, seen: Survey, positions: Sequence[int]) -
 def _shifts(template: xr.Dataset, name: str) -> dict[str, Any]:
     """Return the distance of the time coordinates that run along with the valid time.
 
-    A reference time does not run along, unless the dimension is named for it. Beside a scalar valid time only its equals do.
+    A reference time does not run along, unless the dimension is named for it. Beside a scalar
+    valid time only its equals do.
     """
     times = template[name]
     shifts = {}

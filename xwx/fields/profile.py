@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xwx.fields.coordinates import level_pascals, scalar_height, vertical_of
-from xwx.fields.units import unit_text
+from xwx.fields.coordinates import heights, level_pascals, pressures
+from xwx.fields.units import held_unit, unit_text
 from xwx.fields.variables import glued_level, stated_name
 
 __all__ = ["Profile", "profiles"]
@@ -34,6 +36,8 @@ class Profile:
         The units of that coordinate.
     height : float or None
         Height above ground [m] stated by a scalar coordinate.
+    held : pint.Unit or None
+        Where the variable is quantified.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Profile:
     pascals: NDArray[np.float64] | None
     level_units: str | None
     height: float | None
+    held: Any
 
     @property
     def glued(self) -> tuple[frozenset[str], float] | None:
@@ -59,18 +64,37 @@ class Profile:
 
 def profiles(ds: xr.Dataset) -> tuple[Profile, ...]:
     """Read the profile of every data variable of `ds`."""
-    out = []
-    for name in map(str, ds.data_vars):
-        vertical = vertical_of(ds, name)
-        out.append(
-            Profile(
-                name=name,
-                standard_name=stated_name(ds[name].attrs),
-                units=unit_text(ds.variables[name]),
-                vertical=vertical,
-                pascals=None if vertical is None else level_pascals(ds.variables[vertical]),
-                level_units=None if vertical is None else unit_text(ds.variables[vertical]),
-                height=scalar_height(ds, name),
-            )
-        )
-    return tuple(out)
+    vertical = pressures(ds)
+    pascals = {key: level_pascals(variable) for key, variable in vertical.items()}
+    above = heights(ds)
+    return tuple(
+        _profile(str(name), ds.variables[name], ds, vertical, pascals, above)
+        for name in ds.data_vars
+    )
+
+
+def _profile(
+    name: str,
+    variable: xr.Variable,
+    ds: xr.Dataset,
+    vertical: Mapping[str, xr.Variable],
+    pascals: Mapping[str, NDArray[np.float64] | None],
+    above: Mapping[str, float],
+) -> Profile:
+    def applies(key: str) -> bool:
+        return set(ds.variables[key].dims) <= set(variable.dims)
+
+    held = held_unit(variable)
+    units = variable.attrs.get("units") if held is None else held
+    level = next(filter(applies, vertical), None)
+    height = next(filter(applies, above), None)
+    return Profile(
+        name=name,
+        standard_name=stated_name(variable.attrs),
+        units=str(units) if units is not None else None,
+        vertical=level,
+        pascals=None if level is None else pascals[level],
+        level_units=None if level is None else unit_text(vertical[level]),
+        height=None if height is None else above[height],
+        held=held,
+    )

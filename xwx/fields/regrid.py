@@ -161,7 +161,9 @@ def column_weights(source: Floats, target: Floats, method: Method) -> Floats:
     gaps = np.diff(np.append(east, east[0] + 360.0))
     if source.size < 2 or gaps.min() <= 1e-6:
         message = "two columns or more are needed, each meridian once"
-        raise _refuse("duplicated-longitude", "longitude", message, "ds = ds.isel({lon}=...)")
+        raise _refuse(
+            "duplicated-longitude", "longitude", message, "ds = ds.isel(longitude=slice(None, -1))"
+        )
     start = 0 if gaps.max() <= 1.5 * np.median(gaps) else int(gaps.argmax()) + 1
     order, periodic = np.roll(order, -start), start == 0
     east = np.unwrap(source[order], period=360.0)

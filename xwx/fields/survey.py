@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from xwx.fields.frame import Field
 from xwx.fields.locate import Place, locate
 from xwx.fields.orient import Turn, turn_columns, turn_rows
 from xwx.fields.profile import profiles
-from xwx.fields.units import Affine, affine, held_unit, magnitudes
+from xwx.fields.units import Affine, affine, magnitudes
 from xwx.fields.variables import table
 from xwx.spec import Spec
 
@@ -34,7 +34,7 @@ class Survey:
     rows, columns : Turn or None
         None where the axis does not match the grid.
     fields : tuple of Field
-        The variables without a fault, in the order of the Dataset.
+        The variables without a fault, in the order of the Dataset; none without rows and columns.
     problems : tuple of Problem
         Of the structure: values are not read, and steps of time not looked at.
     """
@@ -73,13 +73,21 @@ def survey(ds: xr.Dataset, spec: Spec) -> Survey:
     rows, columns, grid_problems = _grid(ds, names, spec)
     time_dim, time_problems = _time(ds, names)
     places, place_problems = locate(spec.channels, profiles(ds))
-    fields, field_problems = _fields(ds, names, time_dim, places)
+    fields, field_problems = _fields(ds, names, time_dim or _undecoded(ds, time_problems), places)
     if problems:  # nothing more can be said of an axis that has no values
         gone = {p.where for p in problems}
         grid_problems = [p for p in grid_problems if p.where not in gone]
         time_problems = [p for p in time_problems if p.where not in gone]
     problems += [*place_problems, *field_problems, *grid_problems, *time_problems]
-    return Survey(names, time_dim, rows, columns, fields, tuple(problems))
+    readable = fields if _has_rows_and_columns(ds, names) else ()
+    return Survey(names, time_dim, rows, columns, readable, tuple(problems))
+
+
+def _has_rows_and_columns(ds: xr.Dataset, names: Coordinates) -> bool:
+    if names.latitude is None or names.longitude is None:
+        return False
+    lat, lon = ds[names.latitude], ds[names.longitude]
+    return lat.dims != lon.dims and lat.size > 0 and lon.size > 0
 
 
 def _empty(ds: xr.Dataset) -> Problem:
@@ -173,6 +181,12 @@ def _time(ds: xr.Dataset, names: Coordinates) -> tuple[str | None, list[Problem]
     return dim, nat_problems(coordinate.values, names.time, dim)
 
 
+def _undecoded(ds: xr.Dataset, problems: Sequence[Problem]) -> str | None:
+    """Return the dimension of a time that is only to be decoded: it is no further dimension."""
+    dims = [d for p in problems if p.kind == "undecoded-time" for d in ds.variables[p.where].dims]
+    return str(dims[0]) if dims else None
+
+
 def _fields(
     ds: xr.Dataset, names: Coordinates, time_dim: str | None, places: Mapping[int, Place]
 ) -> tuple[tuple[Field, ...], list[Problem]]:
@@ -182,14 +196,18 @@ def _fields(
         by_name.setdefault(place.profile.name, []).append((place.level or 0, channel))
         kept[place.profile.name] = place
     fields, problems = [], []
+    extra: dict[str, list[str]] = {}
     for name in map(str, ds.data_vars):
         if name not in by_name:
             continue
         field = _field(ds, kept[name], sorted(by_name[name]))
-        faults = _field_problems(ds, field, names, time_dim)
+        faults, more = _field_problems(ds, field, names, time_dim)
         problems += faults
-        if not faults:
+        for dim in more:
+            extra.setdefault(dim, []).append(name)
+        if not faults and not more:
             fields.append(field)
+    problems += [_extra(dim, int(ds.sizes[dim]), having) for dim, having in extra.items()]
     return tuple(fields), problems
 
 
@@ -204,6 +222,7 @@ def _field(ds: xr.Dataset, place: Place, found: list[tuple[int, int]]) -> Field:
         key=place.key,
         dims=tuple(map(str, variable.dims)),
         sizes=tuple(variable.shape),
+        vertical=profile.vertical,
         level_dim=str(vertical.dims[0]) if vertical is not None and vertical.ndim else None,
         levels=tuple(level for level, _ in found),
         channels=tuple(channel for _, channel in found),
@@ -211,32 +230,25 @@ def _field(ds: xr.Dataset, place: Place, found: list[tuple[int, int]]) -> Field:
         dtype=variable.dtype,
         attrs=dict(variable.attrs),
         encoding=dict(variable.encoding),
-        unit=held_unit(variable),
+        unit=profile.held,
         note=place.note,
     )
 
 
 def _field_problems(
     ds: xr.Dataset, field: Field, names: Coordinates, time_dim: str | None
-) -> list[Problem]:
+) -> tuple[list[Problem], list[str]]:
+    """Return the problems of one variable, and the dimensions it has too many."""
     problems = _dtype_problems(field)
-    known = {field.level_dim}
-    for name in (names.latitude, names.longitude):
-        if name is None:
-            return problems  # said elsewhere; without it no dimension can be called extra
-        known.add(str(ds[name].dims[0]))
-    needed = known - {field.level_dim}
-    if time_dim is not None:
-        known.add(time_dim)
-        if not table()[field.key].static:
-            needed.add(time_dim)
-    problems += [_lacks(field.name, str(dim)) for dim in sorted(needed - set(field.dims), key=str)]
-    problems += [
-        _extra(field.name, dim, size)
-        for dim, size in zip(field.dims, field.sizes, strict=True)
-        if dim not in known and size > 1
-    ]
-    return problems
+    if names.latitude is None or names.longitude is None:
+        return problems, []  # said elsewhere; without them no dimension can be called extra
+    needed = {str(ds[name].dims[0]) for name in (names.latitude, names.longitude)}
+    known = needed | {field.level_dim, time_dim}
+    if time_dim is not None and not table()[field.key].static:
+        needed.add(time_dim)
+    problems += [_lacks(field.name, dim) for dim in sorted(needed - set(field.dims))]
+    sizes = zip(field.dims, field.sizes, strict=True)
+    return problems, [dim for dim, size in sizes if dim not in known and size > 1]
 
 
 def _dtype_problems(field: Field) -> list[Problem]:
@@ -276,10 +288,13 @@ def _lacks(name: str, dim: str) -> Problem:
     )
 
 
-def _extra(name: str, dim: str, size: int) -> Problem:
+def _extra(dim: str, size: int, names: list[str]) -> Problem:
     return Problem(
         kind="extra-dimension",
-        where=name,
-        message=f"it has {size} values along {dim!r}, a dimension that the model does not have",
+        where=dim,
+        message=(
+            f"{', '.join(map(repr, names))} have {size} values along {dim!r}, "
+            "a dimension that the model does not have"
+        ),
         remedy=f'ds = ds.isel({dim}=0)  # or ds.mean("{dim}")',
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,10 +10,25 @@ from typing import Any
 import numpy as np
 import pint
 import xarray as xr
-from cf_xarray.units import units as registry
 from numpy.typing import NDArray
 
-__all__ = ["Affine", "affine", "dequantify", "held_unit", "magnitudes", "parse", "quantity", "registry", "strip", "unit_text"]
+with warnings.catch_warnings():
+    # cf_xarray sets up plotting with units as it is imported, and warns where it cannot.
+    warnings.filterwarnings("ignore", "Import.s. unavailable to set up matplotlib", UserWarning)
+    from cf_xarray.units import units as registry
+
+__all__ = [
+    "Affine",
+    "affine",
+    "dequantify",
+    "held_unit",
+    "magnitudes",
+    "parse",
+    "quantity",
+    "registry",
+    "strip",
+    "unit_text",
+]
 
 #: Spellings that UDUNITS, ECMWF and NCEP use and pint reads otherwise or not at all.
 _SPELLINGS = {

@@ -14,7 +14,7 @@ from xwx.fields.frame import Field, Frame
 from xwx.fields.units import quantity
 from xwx.fields.variables import table
 
-__all__ = ["retimed", "unpack"]
+__all__ = ["choose_fields", "retimed", "unpack"]
 
 _CHANNEL = "channel of the array"
 #: Encodings that describe how another array was stored, and would not fit this one.
@@ -60,7 +60,7 @@ def unpack(
     """
     times = frame.times if time is None else np.asarray(time)
     _check_shape(array, frame, times)
-    fields = _chosen(frame, variables)
+    fields = choose_fields(frame, variables)
     template = frame.template if time is None else retimed(frame, times)
     if frame.time_dim not in frame.template.dims and time is None:
         template = retimed(frame, times)
@@ -84,12 +84,20 @@ def _check_shape(array: Any, frame: Frame, times: NDArray[Any]) -> None:
         )
 
 
-def _chosen(frame: Frame, variables: Sequence[str] | None) -> tuple[Field, ...]:
+def choose_fields(frame: Frame, variables: Sequence[str] | None) -> tuple[Field, ...]:
+    """Return the fields that `variables` names: the user's names or those of the table.
+
+    Raises
+    ------
+    MismatchError
+        For a name that the frame does not have, and when there is none.
+    """
     if variables is None:
         return frame.fields
     names = [variables] if isinstance(variables, str) else list(variables)
     known = {name for field in frame.fields for name in (field.name, field.key)}
-    if unknown := [name for name in names if name not in known]:
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
         available = ", ".join(
             field.name if field.name == field.key else f"{field.name} ({field.key})"
             for field in frame.fields

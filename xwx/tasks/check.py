@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 import xarray as xr
@@ -53,26 +54,32 @@ def check(ds: xr.Dataset, model: str | os.PathLike[str] | Model | None = None) -
     return Report(tuple(problems) or (none,), "any installed model")
 
 
-def check_models(ds: xr.Dataset) -> dict[str, Report]:
+def check_models(
+    ds: xr.Dataset, positions: Sequence[int] | None = None, *, values: bool = True
+) -> dict[str, Report]:
     """Report for every model that is installed; one that cannot be read is a problem, not an error.
 
     Parameters
     ----------
     ds : Dataset
         States of the atmosphere.
+    positions : sequence of int, optional
+        Positions of the forecast starts; by default the last time.
+    values : bool
+        Whether to read the values at the starts and look for NaN.
 
     Returns
     -------
     dict of str to Report
         In the order of :func:`xwx.list_models`.
     """
-    return {name: _check_one(ds, name) for name in list_models()}
+    return {name: _check_one(ds, name, positions, values) for name in list_models()}
 
 
-def _check_one(ds: xr.Dataset, name: str) -> Report:
+def _check_one(ds: xr.Dataset, name: str, positions: Sequence[int] | None, values: bool) -> Report:
     try:
         spec = find_spec(name)
     except XwxError as error:
         remedy = "mend or uninstall the package that provides it"
         return Report((Problem("unusable-model", name, str(error), remedy),), name)
-    return check_spec(ds, spec, what=name)
+    return check_spec(ds, spec, positions=positions, values=values, what=name)

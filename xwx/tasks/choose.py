@@ -10,7 +10,8 @@ import xarray as xr
 from xwx.errors import ModelNotFoundError
 from xwx.fields import check
 from xwx.models.checkpoint import Model
-from xwx.models.registry import find_spec, list_models, load
+from xwx.models.registry import find_spec, load
+from xwx.tasks.check import check_models
 
 __all__ = ["choose_model"]
 
@@ -45,12 +46,14 @@ def choose_model(
         if not report.ok:  # now at leisure, with what only the values can tell
             check(ds, spec, positions=positions).raise_if_bad()
         return load(model, device=device)
-    reasons = []
-    for name in list_models():
-        report = check(ds, find_spec(name), positions=positions, values=False)
+    reports = check_models(ds, positions, values=False)
+    for name, report in reports.items():
         if report.ok:
             return load(name, device=device)
-        reasons += [f"{name}:", *(f"  {p}" for p in report.problems)]
+    reasons = [
+        "\n".join([f"{name}:", *(f"  {problem}" for problem in report.problems)])
+        for name, report in reports.items()
+    ]
     raise ModelNotFoundError(
         "no installed model fits the Dataset, and none was named:\n"
         + "\n".join(reasons or ["  none is installed"])

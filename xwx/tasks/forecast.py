@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,16 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from xwx.fields import Frame, dequantify, frame_of, pack, retimed, unpack
+from xwx.fields import (
+    Frame,
+    check,
+    choose_fields,
+    dequantify,
+    frame_of,
+    pack,
+    retimed,
+    unpack,
+)
 from xwx.models.checkpoint import Model
 from xwx.options import get_options
 from xwx.stores import StepStore
@@ -59,7 +69,8 @@ def forecast(
         A new ``.zarr`` directory. Each step is written as it is made, so that memory does not
         grow with `steps`; what is returned is read from there when it is used.
     seed : int, optional
-        For models that draw random numbers; kept in the attributes either way.
+        For models that draw random numbers: each start draws the same. By default a fresh one;
+        the attributes keep it either way.
     device : str, optional
         By default as in ``xwx.set_options(device=...)``.
     progress : bool, optional
@@ -82,7 +93,7 @@ def forecast(
     StoreError
         When the store exists already or cannot be written.
     TypeError, ValueError
-        When `steps` is not a positive whole number.
+        When `steps` is not a positive whole number, or `seed` not a whole number from 0.
 
     Examples
     --------
@@ -91,14 +102,17 @@ def forecast(
     >>> fc = ds.wx.forecast(steps=4)  # doctest: +SKIP
     """
     steps = _whole(steps)
+    seed = secrets.randbits(31) if seed is None else _seed(seed)
     _refuse_other(ds)
     starts = find_starts(ds, start)
     chosen = choose_model(ds, model, starts.positions, device)
     ds = ds.drop_vars(["lead_time", "init_time"], errors="ignore")
     job = _Job(ds, chosen, steps, starts, _listed(variables), seed, progress)
-    if store is not None:
-        return job.to_store(StepStore(store))
-    return job.lazily() if starts.several and ds.chunks else job.in_memory()
+    if store is None and starts.several and _is_lazy(ds):
+        return job.lazily()
+    if starts.several:  # rather than when the forecasts before the bad one are made
+        check(ds, chosen.spec, positions=starts.positions).raise_if_bad()
+    return job.in_memory() if store is None else job.to_store(StepStore(store))
 
 
 def _whole(steps: Any) -> int:
@@ -112,13 +126,27 @@ def _whole(steps: Any) -> int:
     return int(steps)
 
 
+def _seed(seed: Any) -> int:
+    if isinstance(seed, bool | np.bool_) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed={seed!r} is a {type(seed).__name__}: give a whole number")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed!r}: give a whole number from 0, below 2**63")
+    return int(seed)
+
+
 def _refuse_other(ds: Any) -> None:
     if not isinstance(ds, xr.Dataset):
         raise TypeError(f"forecast needs an xarray.Dataset, got {type(ds).__name__}")
 
 
+def _is_lazy(ds: xr.Dataset) -> bool:
+    return any(variable.chunks is not None for variable in ds.data_vars.values())
+
+
 def _listed(variables: str | Sequence[str] | None) -> list[str] | None:
-    return [variables] if isinstance(variables, str) else variables and list(variables)
+    if variables is None:
+        return None
+    return [variables] if isinstance(variables, str) else list(variables)
 
 
 class _Job:
@@ -131,7 +159,7 @@ class _Job:
         steps: int,
         starts: Starts,
         variables: list[str] | None,
-        seed: int | None,
+        seed: int,
         progress: bool | None,
     ) -> None:
         self.ds, self.model, self.steps, self.starts = ds, model, steps, starts
@@ -188,11 +216,13 @@ class _Job:
                     place = {"init_time": start, "lead_time": step}
                     store.write(fc, place if several else {frame.time_dim: step})
                     bar.update()
-        return store.open(chunked=bool(self.ds.chunks))
+        return store.open(chunked=_is_lazy(self.ds))
 
     def _packed(self) -> Iterator[tuple[NDArray[np.float32], Frame]]:
         for position in self.starts.positions:
-            yield pack(self.ds, self.model.spec, times=self.window(position))
+            states, frame = pack(self.ds, self.model.spec, times=self.window(position))
+            choose_fields(frame, self.variables)  # a wrong name is said before the network runs
+            yield states, frame
 
     def _result(self, states: Any, frame: Frame, inits: NDArray[Any]) -> xr.Dataset:
         fc = unpack(states, frame, time=self._times(inits), variables=self.variables)
@@ -235,12 +265,13 @@ class _Job:
             xwx_model=card.name,
             xwx_model_licence=card.licence,
             xwx_model_sha256=card.sha256,
-            xwx_seed="none" if self.seed is None else self.seed,
+            xwx_seed=self.seed,
         )
 
     def _leads(self) -> NDArray[np.timedelta64]:
         step = np.timedelta64(self.model.spec.step).astype("timedelta64[ns]")
-        return np.arange(1, self.steps + 1) * step
+        leads: NDArray[np.timedelta64] = np.arange(1, self.steps + 1) * step
+        return leads
 
     def _bar(self) -> Any:
         wanted = get_options()["progress"] if self.progress is None else self.progress

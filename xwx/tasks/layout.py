@@ -37,7 +37,9 @@ def lay_out(
         one start, and it keeps its dimension.
     """
     dim, name = time
-    lead = xr.Variable(("lead_time",), leads, _LEAD, {"units": "hours", "dtype": "int64"})
+    whole = not np.any(leads % np.timedelta64(1, "h"))
+    units = {"units": "hours" if whole else "seconds", "dtype": "int32"}
+    lead = xr.Variable(("lead_time",), leads, _LEAD, units)
     if not several:
         along = xr.Variable((dim,), leads, _LEAD, lead.encoding)
         encoding = _clock(fc[name].encoding)
@@ -52,7 +54,7 @@ def lay_out(
     out = fc.drop_vars(list(split))
     data = {key: value for key, value in split.items() if key in fc.data_vars}
     coords = {key: value for key, value in split.items() if key not in data}
-    out = out.assign_coords(init_time=init, lead_time=lead, **coords).assign(data)
+    out = out.assign_coords({"init_time": init, "lead_time": lead} | coords).assign(data)
     return out[[str(key) for key in fc.data_vars]] if data else out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,7 @@ from xwx.tasks.run import run
 __all__ = ["lazy_states"]
 
 
-def lazy_states(
-    windows: Sequence[xr.Dataset], model: Model, steps: int, seed: int | None
-) -> Any:
+def lazy_states(windows: Sequence[xr.Dataset], model: Model, steps: int, seed: int) -> Any:
     """Return the states of forecasts from several starts as one dask array.
 
     Parameters
@@ -29,7 +28,7 @@ def lazy_states(
         For each start the states that the model needs, dask-backed.
     model : Model
     steps : int
-    seed : int, optional
+    seed : int
 
     Returns
     -------
@@ -38,9 +37,10 @@ def lazy_states(
     # dask is optional, and here by now: the Dataset is made of its arrays.
     dask, arrays = importlib.import_module("dask"), importlib.import_module("dask.array")
     task = dask.delayed(_Start(model, steps, seed), pure=False)
+    call = f"forecast-{uuid.uuid4().hex}"
     shape = (steps, len(model.spec.channels), *model.spec.grid.shape)
-    parts = [arrays.from_delayed(task(window), shape, dtype=np.float32) for window in windows]
-    return arrays.concatenate(parts)
+    made = [task(window, dask_key_name=(call, n)) for n, window in enumerate(windows)]
+    return arrays.concatenate([arrays.from_delayed(m, shape, dtype=np.float32) for m in made])
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _Start:
 
     model: Model
     steps: int
-    seed: int | None
+    seed: int
 
     def __call__(self, window: xr.Dataset) -> NDArray[np.float32]:
         states, frame = pack(window, self.model.spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
@@ -28,7 +29,7 @@ def valid_times(last: Any, step: timedelta, steps: int) -> NDArray[Any]:
 
 
 def run(
-    model: Model, states: NDArray[np.float32], times: NDArray[Any], steps: int, seed: int | None
+    model: Model, states: NDArray[np.float32], times: NDArray[Any], steps: int, seed: int
 ) -> Iterator[NDArray[np.float32]]:
     """Yield forecast states (C, H, W) one by one.
 
@@ -40,7 +41,7 @@ def run(
     times : array, shape (history,)
         Their valid times.
     steps : int
-    seed : int, optional
+    seed : int
         For networks that draw random numbers.
 
     Raises
@@ -64,7 +65,8 @@ def run(
         with torch.inference_mode(), draws, _precision(device):
             y = next(ahead)[0].float().cpu().numpy()
         if not np.isfinite(y).all():
-            bad = [str(c) for c, f in zip(spec.channels, y, strict=True) if not np.isfinite(f).all()]
+            fields = zip(spec.channels, y, strict=True)
+            bad = [str(channel) for channel, field in fields if not np.isfinite(field).all()]
             raise XwxError(
                 f"{model.name} gave values that are not finite at step {step} "
                 f"({step * spec.step} after {times[-1]}) in {', '.join(bad)}: check the input "
@@ -74,15 +76,20 @@ def run(
 
 
 class _Draws:
-    """A stream of random numbers of its own, so that the caller's is left as it was."""
+    """A stream of random numbers of its own, so that the caller's is left as it was.
 
-    def __init__(self, seed: int | None, device: torch.device) -> None:
+    Torch has one stream for all threads: networks that run in several take turns.
+    """
+
+    _turn = threading.RLock()
+
+    def __init__(self, seed: int, device: torch.device) -> None:
         self.cuda = device if device.type == "cuda" else None
-        before = self._states()
-        if seed is not None:
+        with self._turn:
+            before = self._states()
             torch.manual_seed(seed)
-        self.own = self._states()
-        self._set(before)
+            self.own = self._states()
+            self._set(before)
         self.before = before
 
     def _states(self) -> list[torch.Tensor]:
@@ -95,12 +102,14 @@ class _Draws:
             torch.cuda.set_rng_state(states[1], self.cuda)
 
     def __enter__(self) -> None:
+        self._turn.acquire()
         self.before = self._states()
         self._set(self.own)
 
     def __exit__(self, *exception: object) -> None:
         self.own = self._states()
         self._set(self.before)
+        self._turn.release()
 
 
 def _precision(device: torch.device) -> Any:

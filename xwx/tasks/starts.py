@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,6 +16,8 @@ from xwx.errors import MismatchError, Problem
 from xwx.fields import find_coordinates
 
 __all__ = ["Starts", "find_starts"]
+
+_ISO = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d))?)?)?)?)?")
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _position(index: pd.Index, time: Any, name: str | None) -> int:
         ) from error
     if label not in index:
         raise _missing(name, f"the Dataset holds no time {time}", index)
-    return int(index.get_loc(label))
+    return int(np.flatnonzero(index == label)[0])
 
 
 def _label(index: pd.Index, time: Any) -> Any:
@@ -109,6 +112,9 @@ def _label(index: pd.Index, time: Any) -> Any:
         kind = type(index[0])
         if isinstance(time, kind):
             return time
+        if isinstance(time, str) and (match := _ISO.fullmatch(time.strip())):
+            parts = [int(part) for part in match.groups() if part is not None]
+            return kind(*parts, *(1, 1)[len(parts) - 1 :])  # its own calendar: 30 February may be
         if isinstance(time, str | np.datetime64 | datetime | date):
             t = pd.Timestamp(time)
             return kind(t.year, t.month, t.day, t.hour, t.minute, t.second)

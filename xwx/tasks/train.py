@@ -22,7 +22,8 @@ from xwx.options import get_options
 from xwx.spec import Spec
 from xwx.training.config import DataConfig, Period, TrainConfig, read_config
 from xwx.training.data import Archive, statistics
-from xwx.training.pretrain import Trainer, persistence_ratios
+from xwx.training.evaluate import persistence_ratios
+from xwx.training.pretrain import Trainer
 
 __all__ = ["train"]
 
@@ -68,15 +69,16 @@ def train(
         torch.set_num_threads(config.threads)
     ds = _open(config.data)
     spec = _spec(ds, config.data)
-    archives = [_archive(ds, spec, p) for p in (config.data.train, config.data.valid)]
+    learn, choose = (_archive(ds, spec, p) for p in (config.data.train, config.data.valid))
     weights = latitude_weights(spec.grid.rows)
     torch.manual_seed(config.training.seed)
     network: nn.Module = find_architecture(config.architecture).from_config(config.network, spec)
-    _set_statistics(network, *statistics(archives[0], weights))
+    _set_statistics(network, *statistics(learn, weights))
     keeper = _Keeper(folder / "model", spec, config)
     trainer = Trainer(
         network,
-        *archives,
+        learn,
+        choose,
         torch.from_numpy(weights).float(),
         config.training,
         folder,
@@ -85,7 +87,7 @@ def train(
     )
     shown = get_options()["progress"] if progress is None else progress
     trainer.fit(resume=resume, progress=shown is not False)
-    _report(folder / "model", _archive(ds, spec, config.data.test), config)
+    _report(folder / "model", _archive(ds, spec, config.data.test, lead_in=True), config)
     return folder / "model"
 
 
@@ -113,12 +115,14 @@ def _spec(ds: xr.Dataset, data: DataConfig) -> Spec:
     return spec
 
 
-def _archive(ds: xr.Dataset, spec: Spec, period: Period) -> Archive:
-    name = find_coordinates(ds).time
-    part = ds.sel({str(name): slice(*period)})
-    if not part.sizes[str(name)]:
+def _archive(ds: xr.Dataset, spec: Spec, period: Period, *, lead_in: bool = False) -> Archive:
+    """Pack a period; with `lead_in` also the history that a start at its first time needs."""
+    times = ds[str(find_coordinates(ds).time)].to_index()
+    chosen = range(len(times))[times.slice_indexer(*period)]
+    if not chosen:
         raise ConfigError(f"[data] no state between {period[0]} and {period[1]} in the Dataset")
-    states, frame = pack(part, spec)
+    first = max(0, chosen[0] - (spec.history - 1) * lead_in)
+    states, frame = pack(ds, spec, times=slice(first, chosen[-1] + 1))
     forced = forcings(frame.times, spec.grid, spec.forcings) if spec.forcings else None
     return Archive(states, forced, frame.times, spec)
 

@@ -12,7 +12,7 @@ from xwx.errors import ConfigError
 from xwx.spec import Channel
 from xwx.training.data import Augment
 from xwx.training.loss import LossConfig
-from xwx.training.pretrain import PretrainConfig
+from xwx.training.settings import PretrainConfig
 
 __all__ = ["DataConfig", "TrainConfig", "read_config"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch import Tensor
 from xwx.spec import Spec
 
 __all__ = ["Archive", "Augment", "Batch", "statistics"]
+
+Floats = NDArray[np.float64]
 
 #: Variables that change sign when the hemispheres are exchanged.
 ODD_UNDER_MIRROR = frozenset({"v", "v10", "v100", "vo"})
@@ -84,21 +86,33 @@ def statistics(archive: Archive, weights: NDArray[np.float64]) -> tuple[Tensor, 
     archive : Archive
     weights : array, shape (H,)
         Mean-one area weights of the rows.
+
+    Raises
+    ------
+    ValueError
+        For a channel that never changes.
     """
 
-    def moments(fields: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        total = np.zeros(fields.shape[1])
-        square = np.zeros(fields.shape[1])
-        for field in fields:  # one state at a time: the archive may be larger than memory
+    def moments(fields: Iterable[NDArray[np.float32]]) -> tuple[Floats, Floats]:
+        total = np.zeros(len(archive.spec.channels))
+        square = np.zeros_like(total)
+        count = 0
+        for field in fields:  # one state at a time: archives are large
+            count += 1
             weighted = field.astype(np.float64) * weights[:, None]
             total += weighted.mean((-2, -1))
             square += (weighted * field).mean((-2, -1))
-        mean = total / len(fields)
-        return mean, np.sqrt(np.maximum(square / len(fields) - mean**2, 0))
+        mean = total / max(count, 1)
+        return mean, np.sqrt(np.maximum(square / max(count, 1) - mean**2, 0))
 
     mean, std = moments(archive.states)
-    begin = archive.starts(2)
-    _, change = moments(archive.states[begin + 1] - archive.states[begin])
+    _, change = moments(archive.states[n + 1] - archive.states[n] for n in archive.starts(2))
+    for channel, spread in zip(archive.spec.channels, std * change, strict=True):
+        if not spread > 0:
+            raise ValueError(
+                f"channel {channel} does not change in the training period: leave it out, or "
+                "choose another period"
+            )
     return tuple(torch.from_numpy(a).float() for a in (mean, std, change))  # type: ignore[return-value]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,86 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from xwx.models.rollout import rollout
-from xwx.training.data import Archive, Augment, Batch
-from xwx.training.loss import HybridLoss, LossConfig
+from xwx.training.data import Archive, Batch
+from xwx.training.evaluate import forcing_after, persistence_ratios
+from xwx.training.log import Log
+from xwx.training.loss import HybridLoss
+from xwx.training.settings import PretrainConfig
 from xwx.training.state import load_state, optimizer_tensors, restore_optimizer, save_state
 
-__all__ = ["PretrainConfig", "Trainer", "persistence_ratios"]
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Settings of a training run.
-
-    Parameters
-    ----------
-    updates : int
-        Optimiser steps.
-    batch_size : int
-    learning_rate, learning_rate_min : float
-        Cosine from the first to the second, after `warmup` updates of linear growth.
-    weight_decay : float
-        On matrices and kernels only.
-    clip : float
-        Largest gradient norm, applied before the step.
-    ema : float
-        Decay of the averaged weights, which are the ones that are scored and kept.
-    rollout : tuple of (float, int)
-        From which share of training on how many steps are predicted in a row.
-    precision : {"float32", "bfloat16"}
-        bfloat16 autocasts the network.
-    validate_every : int
-        Updates between validations; each also writes a checkpoint.
-    leads : tuple of int
-        Steps at which validation scores the forecast.
-    seed : int
-    """
-
-    updates: int = 1000
-    batch_size: int = 16
-    learning_rate: float = 2e-4
-    learning_rate_min: float = 3e-7
-    warmup: int = 0
-    weight_decay: float = 0.01
-    clip: float = 20.0
-    ema: float = 0.999
-    rollout: tuple[tuple[float, int], ...] = ((0.0, 1),)
-    precision: str = "float32"
-    validate_every: int = 200
-    leads: tuple[int, ...] = (1, 2, 4, 8)
-    seed: int = 0
-    augment: Augment = field(default_factory=Augment)
-    loss: LossConfig = field(default_factory=LossConfig)
-
-    def __post_init__(self) -> None:
-        shares = [share for share, _ in self.rollout]
-        if not shares or shares[0] != 0 or shares != sorted(shares):
-            raise ValueError(f"rollout={self.rollout!r}: shares of training must rise from 0.0")
-        if min(steps for _, steps in self.rollout) < 1:
-            raise ValueError(f"rollout={self.rollout!r}: at least one step in a row")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision={self.precision!r}: choose from float32, bfloat16")
-        if not self.leads or min(self.leads) < 1:
-            raise ValueError(f"leads={self.leads!r}: give at least one, in steps from 1")
-        for name in ("updates", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 1")
-
-    def rate(self, update: int) -> float:
-        """Return the learning rate of an update."""
-        if update < self.warmup:
-            return self.learning_rate * (update + 1) / self.warmup
-        share = (update - self.warmup) / max(1, self.updates - self.warmup)
-        low, high = self.learning_rate_min, self.learning_rate
-        return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-
-    def steps(self, update: int) -> int:
-        """Return how many steps an update predicts in a row."""
-        reached = [steps for share, steps in self.rollout if update >= share * self.updates]
-        return reached[-1]
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -147,6 +77,7 @@ class Trainer:
         self.update = 0
         self.best = math.inf
         self.losses: list[float] = []  # since the last validation
+        self.log = Log(folder / "log.csv")
         self._check_lengths()
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -190,7 +121,7 @@ class Trainer:
         if resume and self.state_path.exists():
             self._restore()
         elif self.update == 0:
-            (self.folder / "log.csv").unlink(missing_ok=True)
+            self.log.clear()
         end = self.config.updates if until is None else until
         bar = tqdm(total=self.config.updates, initial=self.update, disable=not progress)
         began = time.perf_counter()
@@ -245,7 +176,7 @@ class Trainer:
         history = self.train_data.spec.history
         network = self._cast(self.network)
         states = rollout(
-            network, batch.states[:, :history], steps, partial(_forcing, batch, history)
+            network, batch.states[:, :history], steps, partial(forcing_after, batch, history)
         )
         total = torch.zeros((), device=self.device)
         scale = self.average.get_buffer("increment_std")
@@ -295,17 +226,8 @@ class Trainer:
             self.best = score
             self.keep(self.average, row)
         self.losses = []
-        self._log(row)  # before the state: a row that the state does not know of is dropped
+        self.log.append(row)  # before the state: a row that the state does not know of is dropped
         self._save()
-
-    def _log(self, row: dict[str, Any]) -> None:
-        path = self.folder / "log.csv"
-        fresh = not path.exists() or not path.stat().st_size
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
 
     def _fingerprint(self) -> dict[str, Any]:
         described = getattr(self.network, "to_config", dict)
@@ -350,18 +272,7 @@ class Trainer:
         torch.set_rng_state(tensors["rng"])
         self.update, self.best = int(facts["update"]), float(facts["best"])
         self.losses = [float(loss) for loss in facts.get("losses", [])]
-        self._trim_log()
-
-    def _trim_log(self) -> None:
-        """Drop the rows of updates that the restored state has not made yet."""
-        path = self.folder / "log.csv"
-        if not path.exists() or not path.stat().st_size:
-            return
-        with path.open(newline="") as file:
-            head, *rows = csv.reader(file)
-        whole = [row for row in rows if len(row) == len(head) and int(row[0]) <= self.update]
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([head, *whole])
+        self.log.trim(self.update)
 
 
 def _plain(value: Any) -> Any:
@@ -371,52 +282,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-@torch.no_grad()
-def persistence_ratios(
-    network: nn.Module,
-    archive: Archive,
-    weights: Tensor,
-    leads: tuple[int, ...],
-    device: torch.device,
-    batch_size: int = 8,
-) -> Tensor:
-    """Return the RMSE of forecasts over that of persistence, (leads, C).
-
-    Over every start for which the archive holds the truth at all leads; the root is taken after
-    the mean over starts.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    archive : Archive
-    weights : Tensor, shape (H,)
-        Mean-one area weights.
-    leads : tuple of int
-        In steps, increasing.
-    device : torch.device
-    batch_size : int
-    """
-    history, most = archive.spec.history, max(leads)
-    network.eval()
-    errors = torch.zeros(2, len(leads), len(archive.spec.channels), dtype=torch.float64)
-    starts = archive.starts(history + most)
-    for first in range(0, len(starts), batch_size):
-        batch = archive.batch(starts[first : first + batch_size], history + most).to(device)
-        now = batch.states[:, history - 1]
-        states = rollout(
-            network, batch.states[:, :history], most, partial(_forcing, batch, history)
-        )
-        for step, state in enumerate(states, 1):
-            if step in leads:
-                truth = batch.states[:, history - 1 + step]
-                for n, guess in enumerate((state, now)):
-                    e = ((guess - truth).double().square() * weights[:, None]).mean((-2, -1))
-                    errors[n, leads.index(step)] += e.sum(0).cpu()
-    return (errors[0] / errors[1]).sqrt()
-
-
-def _forcing(batch: Batch, history: int, step: int) -> Tensor | None:
-    """Return the forcings of the latest state after `step` steps of a rollout."""
-    return batch.forcing(history - 1 + step)
