@@ -62,11 +62,14 @@ def test_importing_again_is_silent():
 
 
 def test_a_taken_name_warns_once_and_names_both():
-    out = run(OTHER + """
+    out = run(
+        OTHER
+        + """
     (warning,) = caught
     print(warning.category.__module__, warning.category.__name__, warning.message)
     assert xr.Dataset().wx.forecast() == "theirs"
-    """)
+    """
+    )
     assert out.startswith("xwx.errors XwxWarning")
     assert "__main__.TheirAccessor" in out
     assert "xwx.accessor.WeatherAccessor" in out
@@ -74,31 +77,40 @@ def test_a_taken_name_warns_once_and_names_both():
 
 
 def test_the_warning_points_at_the_import():
-    out = run(OTHER + """
+    out = run(
+        OTHER
+        + """
     print(caught[0].filename)
-    """)
+    """
+    )
     assert "xwx" not in out.replace("\\\\", "/").split("/")[-2:-1]
 
 
 def test_another_name_works_beside_it():
-    out = run(OTHER + """
+    out = run(
+        OTHER
+        + """
     xwx.register_accessor("weather")
     xwx.register_accessor("weather")  # again: nothing to do
     ds = xr.Dataset()
     assert ds.wx.forecast() == "theirs"
     print(type(ds.weather).__module__, type(ds.weather).__name__)
-    """)
+    """
+    )
     assert out == "xwx.accessor WeatherAccessor"
 
 
 def test_asking_for_a_taken_name_is_an_error():
-    out = run(OTHER + """
+    out = run(
+        OTHER
+        + """
     try:
         xwx.register_accessor("wx")
     except ValueError as error:
         print(error)
     assert xr.Dataset().wx.forecast() == "theirs"
-    """)
+    """
+    )
     assert "TheirAccessor" in out
     assert 'xwx.register_accessor("another_name")' in out
 

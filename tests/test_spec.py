@@ -246,7 +246,6 @@ def test_defaults():
     assert get_options() == {
         "device": "auto",
         "precision": "float32",
-        "kernels": "auto",
         "progress": None,
     }
 
@@ -268,11 +267,11 @@ def test_an_exception_leaves_the_block_tidy():
 
 
 def test_options_for_good_and_a_copy_of_them():
-    set_options(kernels="torch")
+    set_options(precision="bfloat16")
     options = get_options()
-    assert options["kernels"] == "torch"
-    options["kernels"] = "numba"
-    assert get_options()["kernels"] == "torch"
+    assert options["precision"] == "bfloat16"
+    options["precision"] = "float32"
+    assert get_options()["precision"] == "bfloat16"
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11", "mps"])
@@ -284,14 +283,14 @@ def test_devices(device):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"colour": "red"}, "unknown option 'colour': the options are device, kernels"),
+        ({"colour": "red"}, "unknown option 'colour': the options are device, precision"),
         ({"device": "tpu"}, "option device='tpu'"),
         ({"device": "cuda:x"}, "option device='cuda:x'"),
         ({"device": "cuda:"}, "option device='cuda:'"),
         ({"device": "cpu:banana"}, "option device"),
         ({"device": 0}, "option device=0"),
         ({"precision": "float16"}, 'give "float32" or "bfloat16"'),
-        ({"kernels": None}, "option kernels=None"),
+        ({"precision": None}, "option precision=None"),
         ({"progress": "yes"}, "option progress='yes'"),
         ({"progress": 1}, "option progress=1"),
     ],

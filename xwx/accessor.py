@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import warnings
 from collections.abc import Sequence
@@ -164,7 +165,7 @@ def register_accessor(name: str, *, optional: bool = False) -> None:
     ValueError
         When the name is no identifier, or Dataset has an attribute of that name.
     """
-    if not name.isidentifier():
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"accessor name {name!r} is no Python identifier")
     taken = xr.Dataset.__dict__.get(name) or getattr(xr.Dataset, name, None)
     if taken is None:

@@ -12,7 +12,6 @@ __all__ = ["get_options", "set_options"]
 _DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "precision": "float32",
-    "kernels": "auto",
     "progress": None,
 }
 
@@ -22,10 +21,6 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: isinstance(v, str) and re.fullmatch("auto|cpu|mps|cuda(:[0-9]+)?", v) is not None,
     ),
     "precision": ('"float32" or "bfloat16"', lambda v: v in ("float32", "bfloat16")),
-    "kernels": (
-        '"auto", "triton", "numba" or "torch"',
-        lambda v: v in ("auto", "triton", "numba", "torch"),
-    ),
     "progress": (
         "True, False or None (only when slow)",
         lambda v: v is None or isinstance(v, bool),
@@ -50,8 +45,6 @@ class set_options:  # the name xarray users know
         ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     precision : {"float32", "bfloat16"}
         Precision of the arithmetic inside networks. Inputs and outputs are float32 either way.
-    kernels : {"auto", "triton", "numba", "torch"}
-        Which implementation of the fused operations to use.
     progress : bool or None
         Progress bars: always, never, or (``None``, the default) only when a job is slow.
 

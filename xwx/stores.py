@@ -44,6 +44,7 @@ class StepStore:
         self.path = Path(path)
         self.begun = False
         self._order: list[str] = []
+        self._unit: Any = "ns"
         if self.path.suffix != ".zarr":
             raise StoreError(f"store={str(path)!r} is no Zarr store: end its name in .zarr")
         if os.path.lexists(self.path):
@@ -82,6 +83,9 @@ class StepStore:
                         array[...] = _encoded(coords.variables[name], encoding[str(name)])
             self._consolidate()
         self._order = [str(name) for name in first.data_vars]
+        for variable in first.coords.values():
+            if variable.dtype.kind == "M":
+                self._unit = np.datetime_data(variable.dtype)[0]
         self.begun = True
 
     def write(self, step: xr.Dataset, where: Mapping[str, int]) -> None:
@@ -104,6 +108,7 @@ class StepStore:
             self.path,
             engine="zarr",
             chunks={} if chunked else None,
+            decode_times=xr.coders.CFDatetimeCoder(time_unit=self._unit),
             decode_timedelta=True,
         )
         coords = {name: coordinate.load() for name, coordinate in ds.coords.items()}

@@ -19,6 +19,7 @@ import pytest
 import torch
 import xarray as xr
 
+import xwx.tasks.run
 from xwx.models.card import Card
 from xwx.models.checkpoint import Model
 from xwx.models.emformer import EMFormer, EMFormerConfig
@@ -66,48 +67,58 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def seconds(job):
-    gc.collect()
-    began = time.process_time()
-    job()
-    return time.process_time() - began
+class Inside:
+    """Rollouts that note the CPU time spent in them."""
 
+    def __init__(self):
+        self.spent = 0.0
 
-def bare(model, x):
-    with torch.inference_mode():
-        for _ in rollout(model.network, x, STEPS):
-            pass
+    def __call__(self, *args):
+        ahead = rollout(*args)
+        while True:
+            began = time.process_time()
+            try:
+                y = next(ahead)
+            except StopIteration:
+                return
+            finally:
+                self.spent += time.process_time() - began
+            yield y
 
 
 @pytest.mark.usefixtures("_one_thread")
-def test_overhead_over_the_bare_rollout(benchmark):
+def test_overhead_over_the_bare_rollout(benchmark, monkeypatch):
     """At most 5 % for 70 channels at 64 x 128 over 40 steps: check, pack, unpack, labels, attrs.
 
-    The two are timed by turns in CPU time of this process; the least of each is compared. What
-    disturbs a shared machine makes single runs slower, never faster.
+    CPU time of a whole forecast over that of the rollout within it. Both come from the same run:
+    two runs by turns differ by more than the overhead on a machine that others use too. The least
+    of a few runs counts, because what disturbs a run makes it slower, never faster.
     """
     spec = spec70()
     torch.manual_seed(0)
     network = EMFormer(EMFormerConfig.preset("emformer_tiny"), spec).eval()
     model = Model(network, spec, Card("tiny-70"))
-    ds, x = dataset70(), torch.randn(1, 1, 70, *GRID.shape)
+    ds = dataset70()
 
     def whole():
         return ds.wx.forecast(model, steps=STEPS, device="cpu", progress=False)
 
     assert whole().sizes["time"] == STEPS  # and everything is imported
-    network(x)
-    both: list[list[float]] = [[], []]
+    ratios = []
     for _ in range(4):
-        both[0].append(seconds(lambda: bare(model, x)))
-        both[1].append(seconds(whole))
-        if min(both[1]) <= 1.03 * min(both[0]) and len(both[0]) > 1:
-            break
-    ratio = min(both[1]) / min(both[0])
-    benchmark.extra_info["overhead ratio"] = round(ratio, 4)
+        inside = Inside()
+        monkeypatch.setattr(xwx.tasks.run, "rollout", inside)
+        gc.collect()
+        began = time.process_time()
+        whole()
+        total = time.process_time() - began
+        assert inside.spent > 0.1, "the rollout was not timed"
+        ratios.append(total / inside.spent)
+    monkeypatch.undo()
+    benchmark.extra_info["overhead ratio"] = round(min(ratios), 4)
     benchmark.pedantic(whole, rounds=1)
-    print(f"forecast / bare rollout = {ratio:.4f}: {min(both[1]):.3f} s / {min(both[0]):.3f} s")
-    assert ratio <= 1.05
+    print(f"forecast / bare rollout = {min(ratios):.4f} of", *(f"{r:.4f}" for r in ratios))
+    assert min(ratios) <= 1.05
 
 
 PEAK = """
@@ -144,9 +155,14 @@ PEAK = """
 
 
 def peak(steps, path):
-    """Return the most memory [bytes] that a process with one forecast ever held."""
+    """Return the most memory [bytes] that a process with one forecast ever held.
+
+    A process that replaces this one would report this one's peak if that is higher: a shell goes
+    between them.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PEAK), str(steps), str(path)],
+        ["sh", "-c", '"$@"; exit $?', "sh",
+         sys.executable, "-c", textwrap.dedent(PEAK), str(steps), str(path)],
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -175,7 +191,7 @@ def test_a_rollout_keeps_nothing_of_its_steps():
 
     def living():
         gc.collect()
-        return sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+        return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
 
     counts = []
     with torch.inference_mode():

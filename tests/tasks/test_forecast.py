@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import cftime
 import numpy as np
@@ -35,9 +35,7 @@ def south_first(ds):
 def west_first(ds):
     ds = ds.roll(longitude=16, roll_coords=True)
     attrs = ds.longitude.attrs
-    return ds.assign_coords(
-        longitude=("longitude", (ds.longitude.values + 180) % 360 - 180, attrs)
-    )
+    return ds.assign_coords(longitude=("longitude", (ds.longitude.values + 180) % 360 - 180, attrs))
 
 
 def levels_in_pascal(ds):
@@ -111,8 +109,13 @@ def test_the_numbers_of_a_transformer_do_not_depend_on_the_layout(worlds, layout
     xr.testing.assert_identical(
         layout(ds).wx.forecast(model, steps=2).drop_vars(EXTRA).drop_attrs(), wanted.drop_attrs()
     )
-    assert not np.array_equal(wanted.to_array().values, layout(ds).isel(
-        {d: [-1, -1] for d in ("time", "valid_time") if d in wanted.dims}).to_array().values)
+    assert not np.array_equal(
+        wanted.to_array().values,
+        layout(ds)
+        .isel({d: [-1, -1] for d in ("time", "valid_time") if d in wanted.dims})
+        .to_array()
+        .values,
+    )
 
 
 def test_lead_and_initial_time(worlds):
@@ -570,9 +573,7 @@ def test_packed_integers_never_wrap(worlds, tmp_path, beyond, engine, several):
         start = list(opened.time.values[-2:]) if several else None
         fc = opened.wx.forecast(model, steps=2, start=start)
         getattr(fc, write)(tmp_path / "out", **kwargs)
-    with xr.open_dataset(
-        tmp_path / "out", engine=engine, decode_timedelta=True, **read
-    ) as back:
+    with xr.open_dataset(tmp_path / "out", engine=engine, decode_timedelta=True, **read) as back:
         assert (back.msl.encoding["dtype"] == np.dtype("int16")) == (not beyond)
         error = abs(back.msl - fc.msl).max().item()
         assert error <= (0.126 if not beyond else 0.0)
@@ -797,3 +798,89 @@ def test_every_start_draws_the_same_as_alone(worlds):
     for number in (0, 1):
         one = ds.wx.forecast(model, steps=2, start=ds.time.values[1 + number], seed=4)
         np.testing.assert_array_equal(both.z.values[number], one.z.values)
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["2026-01-30T06:00Z", "2026-01-30T07:00+01:00", pd.Timestamp("2026-01-30T06", tz="UTC"),
+     datetime(2026, 1, 30, 6, tzinfo=UTC)],
+    ids=str,
+)  # fmt: skip
+def test_a_start_with_a_time_zone_is_utc(worlds, start):
+    fc = worlds.dataset(4).wx.forecast(worlds.toy(), steps=1, start=start)
+    assert fc.init_time.values == np.datetime64("2026-01-30T06")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_the_resolution_of_times_is_kept(worlds, unit):
+    ds = worlds.dataset(4)
+    ds = ds.assign_coords(time=("time", ds.time.values.astype(f"M8[{unit}]"), ds.time.attrs))
+    assert ds.time.dtype == f"datetime64[{unit}]"
+    fc = ds.wx.forecast(worlds.toy(), steps=2)
+    assert fc.time.dtype == ds.time.dtype
+    assert xr.concat([ds, fc.drop_vars(EXTRA)], "time").time.dtype == ds.time.dtype
+    several = ds.wx.forecast(worlds.toy(), steps=2, start=ds.time.values[1:])
+    np.testing.assert_array_equal(several.time.values[-1], fc.time.values)
+    assert several.init_time.dtype == ds.time.dtype
+
+
+def test_one_state_with_a_scalar_time(worlds):
+    """As ``ds.isel(time=-1)`` leaves it: the result has the time dimension that it lacks."""
+    ds, model = worlds.dataset(4), worlds.toy()
+    fc = ds.isel(time=-1).wx.forecast(model, steps=2)
+    wanted = ds.wx.forecast(model, steps=2)
+    xr.testing.assert_identical(fc.drop_attrs(deep=False), wanted.drop_attrs(deep=False))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_layout_of_grib(worlds, several):
+    """Dimension ``time`` for the analysis, a scalar ``step`` of zero, ``valid_time`` beside."""
+    ds = worlds.dataset(4)
+    base = ds.assign_coords(
+        step=np.timedelta64(0, "ns"), valid_time=("time", ds.time.values, {"standard_name": "time"})
+    )
+    base["time"].attrs = {"standard_name": "forecast_reference_time"}
+    start = ds.time.values[2:] if several else None
+    fc = base.wx.forecast(worlds.toy(), steps=2, start=start)
+    wanted = ds.wx.forecast(worlds.toy(), steps=2, start=start)
+    np.testing.assert_array_equal(fc.msl.values, wanted.msl.values)
+    np.testing.assert_array_equal(fc.valid_time.values, wanted.time.values)
+    if not several:
+        xr.concat([base, fc.drop_vars(EXTRA)], "time")
+
+
+@pytest.mark.filterwarnings("ignore:Times can't be serialized faithfully")  # xarray's own
+def test_times_that_the_encoding_cannot_hold(worlds, tmp_path):
+    """One state at midnight in whole days: written, the 6-hourly forecast keeps its hours."""
+    ds = worlds.dataset(1)
+    ds["time"].encoding = {"units": "days since 1900-01-01", "dtype": np.dtype("int32")}
+    for name, start in (("one.nc", None), ("several.nc", ds.time.values)):
+        fc = ds.wx.forecast(worlds.toy(), steps=3, start=start)
+        fc.to_netcdf(tmp_path / name)
+        with xr.open_dataset(tmp_path / name, decode_timedelta=True) as back:
+            for key in ("time", "init_time", "lead_time"):
+                np.testing.assert_array_equal(back[key].values, fc[key].values)
+
+
+def test_half_precision_inside_the_network(worlds):
+    ds, model = worlds.dataset(3), worlds.emformer()
+    whole = ds.wx.forecast(model, steps=1)
+    with xwx.set_options(precision="bfloat16"):
+        half = ds.wx.forecast(model, steps=1)
+        exact = ds.wx.forecast(worlds.toy(), steps=1)
+    before = ds.isel(time=-1)
+    for name in ds.data_vars:
+        assert half[name].dtype == np.float32
+        change = (whole[name] - before[name]).values
+        error = (half[name] - whole[name]).values
+        assert 0 < np.sqrt((error**2).mean()) < 0.05 * np.sqrt((change**2).mean())
+    xr.testing.assert_equal(exact, ds.wx.forecast(worlds.toy(), steps=1))
+
+
+def test_a_choice_of_variables_takes_its_own_memory_only(worlds):
+    """The array behind one of four variables holds no other."""
+    fc = worlds.dataset(3).wx.forecast(worlds.toy(), steps=4, variables="msl")
+    held = fc.msl.values
+    while held.base is not None:
+        held = held.base
+    assert held.nbytes == 4 * 16 * 32 * 4

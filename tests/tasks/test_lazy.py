@@ -142,3 +142,20 @@ def test_the_seed_belongs_to_the_call(worlds):
     fc = ds.chunk(time=1).wx.forecast(model, steps=2, start=ds.time.values[1:])
     with dask.config.set(scheduler="synchronous"):
         xr.testing.assert_identical(fc.compute(), fc.compute())
+
+
+def test_a_scalar_time(worlds, counted):
+    """A list of one start of a Dataset of one time, without a time dimension."""
+    model, calls = counted
+    ds = worlds.dataset(3)
+    one = ds.isel(time=-1)
+    with dask.config.set(scheduler=never):
+        lazy = one.chunk(latitude=4).wx.forecast(model, steps=2, start=[ds.time.values[-1]])
+    assert calls == []
+    eager = one.wx.forecast(model, steps=2, start=[ds.time.values[-1]])
+    with dask.config.set(scheduler="synchronous"):
+        xr.testing.assert_identical(
+            lazy.compute().drop_attrs(deep=False), eager.drop_attrs(deep=False)
+        )
+    wanted = ds.wx.forecast(model, steps=2)
+    np.testing.assert_array_equal(eager.z.values[0], wanted.z.values)

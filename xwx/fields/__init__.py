@@ -12,7 +12,7 @@ from xwx.fields.grid import area_weights, cell_areas, grid_of, latitude_weights
 from xwx.fields.pack import frame_of, pack
 from xwx.fields.regrid import regrid
 from xwx.fields.units import dequantify
-from xwx.fields.unpack import choose_fields, retimed, unpack
+from xwx.fields.unpack import narrowed, retimed, unpack
 from xwx.fields.variables import table, variable
 
 __all__ = [
@@ -22,13 +22,13 @@ __all__ = [
     "area_weights",
     "cell_areas",
     "check",
-    "choose_fields",
     "dequantify",
     "find_coordinates",
     "forcings",
     "frame_of",
     "grid_of",
     "latitude_weights",
+    "narrowed",
     "pack",
     "regrid",
     "retimed",

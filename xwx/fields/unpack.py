@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from xwx.fields.frame import Field, Frame
 from xwx.fields.units import quantity
 from xwx.fields.variables import table
 
-__all__ = ["choose_fields", "retimed", "unpack"]
+__all__ = ["narrowed", "retimed", "unpack"]
 
 _CHANNEL = "channel of the array"
 #: Encodings that describe how another array was stored, and would not fit this one.
@@ -60,7 +61,7 @@ def unpack(
     """
     times = frame.times if time is None else np.asarray(time)
     _check_shape(array, frame, times)
-    fields = choose_fields(frame, variables)
+    fields = _chosen(frame, variables)
     template = frame.template if time is None else retimed(frame, times)
     if frame.time_dim not in frame.template.dims and time is None:
         template = retimed(frame, times)
@@ -84,14 +85,25 @@ def _check_shape(array: Any, frame: Frame, times: NDArray[Any]) -> None:
         )
 
 
-def choose_fields(frame: Frame, variables: Sequence[str] | None) -> tuple[Field, ...]:
-    """Return the fields that `variables` names: the user's names or those of the table.
+def narrowed(frame: Frame, variables: Sequence[str] | None) -> tuple[Frame, list[int]]:
+    """Return the frame of a choice of variables, and which channels of an array they take.
 
     Raises
     ------
     MismatchError
-        For a name that the frame does not have, and when there is none.
+        For a name in `variables` that the frame does not have, and when there is none.
     """
+    fields = _chosen(frame, variables)
+    taken = sorted({channel for field in fields for channel in field.channels})
+    channels = tuple(frame.spec.channels[n] for n in taken)
+    renumbered = tuple(
+        replace(field, channels=tuple(taken.index(n) for n in field.channels)) for field in fields
+    )
+    spec = replace(frame.spec, channels=channels)
+    return replace(frame, spec=spec, fields=renumbered), taken
+
+
+def _chosen(frame: Frame, variables: Sequence[str] | None) -> tuple[Field, ...]:
     if variables is None:
         return frame.fields
     names = [variables] if isinstance(variables, str) else list(variables)

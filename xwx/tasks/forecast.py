@@ -16,9 +16,9 @@ from tqdm import tqdm
 from xwx.fields import (
     Frame,
     check,
-    choose_fields,
     dequantify,
     frame_of,
+    narrowed,
     pack,
     retimed,
     unpack,
@@ -171,28 +171,30 @@ class _Job:
 
     def in_memory(self) -> xr.Dataset:
         """Return the forecast as arrays."""
-        count = len(self.starts.positions)
-        states = np.empty(
-            (count * self.steps, len(self.model.spec.channels), *self.model.spec.grid.shape),
-            dtype=np.float32,
-        )
+        count = len(self.starts.positions) * self.steps
+        states: Any = None
         inits: list[Any] = []
         with self._bar() as bar:
-            for packed, frame in self._packed():
+            for packed, whole in self._packed():
+                frame, channels = narrowed(whole, self.variables)
+                if states is None:
+                    shape = count, len(channels), *self.model.spec.grid.shape
+                    states = np.empty(shape, dtype=np.float32)
+                first = len(inits) * self.steps
                 inits.append(frame.times[-1])
-                first = (len(inits) - 1) * self.steps
                 ahead = run(self.model, packed, frame.times, self.steps, self.seed)
                 for step, state in enumerate(ahead):
-                    states[first + step] = state
+                    chosen = state if len(channels) == len(state) else state[channels]
+                    frame.place(chosen, states[first + step])
                     bar.update()
-        return self._result(states, frame, np.array(inits))
+        return self._result(states, frame.placed, np.array(inits))
 
     def lazily(self) -> xr.Dataset:
         """Return the forecast as dask arrays, one task a start."""
         frame = frame_of(self.ds, self.model.spec, times=self.window(self.starts.positions[0]))
         needed = self.ds[list(frame.variables)]
         windows = [
-            needed.isel({frame.time_dim: self.window(position)})
+            needed.isel({frame.time_dim: self.window(position)}, missing_dims="ignore")
             for position in self.starts.positions
         ]
         states = lazy_states(windows, self.model, self.steps, self.seed)
@@ -221,7 +223,7 @@ class _Job:
     def _packed(self) -> Iterator[tuple[NDArray[np.float32], Frame]]:
         for position in self.starts.positions:
             states, frame = pack(self.ds, self.model.spec, times=self.window(position))
-            choose_fields(frame, self.variables)  # a wrong name is said before the network runs
+            narrowed(frame, self.variables)  # a wrong name is said before the network runs
             yield states, frame
 
     def _result(self, states: Any, frame: Frame, inits: NDArray[Any]) -> xr.Dataset:

@@ -116,11 +116,17 @@ def _label(index: pd.Index, time: Any) -> Any:
             parts = [int(part) for part in match.groups() if part is not None]
             return kind(*parts, *(1, 1)[len(parts) - 1 :])  # its own calendar: 30 February may be
         if isinstance(time, str | np.datetime64 | datetime | date):
-            t = pd.Timestamp(time)
+            t = _utc(time)
             return kind(t.year, t.month, t.day, t.hour, t.minute, t.second)
     elif isinstance(time, str | np.datetime64 | datetime | date):
-        return pd.Timestamp(time)
+        return _utc(time)
     raise TypeError(f"{type(time).__name__} is not a time")
+
+
+def _utc(time: Any) -> pd.Timestamp:
+    """Return a time without a zone, as the times of a Dataset are: UTC."""
+    stamp = pd.Timestamp(time)
+    return stamp if stamp.tzinfo is None else stamp.tz_convert("UTC").tz_localize(None)
 
 
 def _missing(name: str | None, what: str, index: pd.Index) -> MismatchError:
