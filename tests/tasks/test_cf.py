@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import xwx
@@ -70,3 +71,14 @@ def test_no_errors(reports, file, version):
     assert failed("high_priorities") == []
     rest = failed("medium_priorities") + failed("low_priorities")
     assert [text for text in rest if not any(known in text for known in KNOWN)] == []
+
+
+def test_no_attribute_points_to_bounds_that_are_gone():
+    ds = xwx.tutorial.open_dataset("era5-winter").isel(valid_time=slice(-4, None))
+    edges = np.stack([ds.latitude + 1.25, ds.latitude - 1.25], 1).clip(-90, 90)
+    ds = ds.assign(lat_bnds=(("latitude", "edge"), edges))
+    ds["latitude"].attrs["bounds"] = "lat_bnds"
+    fc = ds.wx.forecast(steps=1)
+    assert "lat_bnds" not in fc
+    assert "bounds" not in fc.latitude.attrs
+    assert ds.latitude.attrs["bounds"] == "lat_bnds"

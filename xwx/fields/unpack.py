@@ -73,6 +73,8 @@ def unpack(
     out = template.assign(data)[list(data)]
     for coordinate in out.coords.values():
         coordinate.encoding = _encoding(coordinate.encoding)
+        if coordinate.attrs.get("bounds", "") not in {"", *map(str, out.variables)}:
+            del coordinate.attrs["bounds"]  # they are no variable of the model's
     return out.assign_attrs(_history(frame, fields))
 
 
