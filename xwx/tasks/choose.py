@@ -42,9 +42,10 @@ def choose_model(
     """
     if model is not None:
         spec = find_spec(model)
+        name = model.name if isinstance(model, Model) else os.fspath(model)
         report = check(ds, spec, positions=positions, values=False)
         if not report.ok:  # now at leisure, with what only the values can tell
-            check(ds, spec, positions=positions).raise_if_bad()
+            check(ds, spec, positions=positions, what=name).raise_if_bad()
         return load(model, device=device)
     reports = check_models(ds, positions, values=False)
     for name, report in reports.items():

@@ -111,7 +111,7 @@ def forecast(
     if store is None and starts.several and _is_lazy(ds):
         return job.lazily()
     if starts.several:  # rather than when the forecasts before the bad one are made
-        check(ds, chosen.spec, positions=starts.positions).raise_if_bad()
+        check(ds, chosen.spec, positions=starts.positions, what=chosen.name).raise_if_bad()
     return job.in_memory() if store is None else job.to_store(StepStore(store))
 
 
