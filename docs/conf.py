@@ -28,12 +28,17 @@ myst_heading_anchors = 3
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"  # long names do not fit beside the page
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "xwx"
 html_show_sourcelink = False
+# Pages without pages below them have nothing to navigate.
+html_sidebars = {
+    name: [] for name in ("index", "api", "concepts", "limits", "contributing", "changelog")
+}
 html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "show_toc_level": 2}
 
 

@@ -237,6 +237,19 @@ def test_grib(calls, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"a.grib", "out.nc"}  # no index is left
 
 
+@pytest.mark.usefixtures("calls")
+def test_grib_of_several_kinds(tmp_path, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ValueError("try filter_by_keys={'typeOfLevel': 'surface'}")
+
+    write_grib(path := tmp_path / "a.grib")
+    monkeypatch.setattr(xr, "open_dataset", refuse)
+    assert main(["forecast", str(path), "--out", str(tmp_path / "out.nc")]) == 1
+    shown = capsys.readouterr().err
+    assert f'xr.open_dataset("{path}", engine="cfgrib", backend_kwargs=' in shown
+    assert "ds.wx.forecast(...)" in shown
+
+
 @pytest.mark.parametrize("name", ["a.nc", "a.zarr.zip", "a.grib", "a.zarr"])
 @pytest.mark.usefixtures("calls")
 def test_damaged_files(tmp_path, capsys, name):
@@ -349,6 +362,8 @@ def test_train(calls, tmp_path, capsys):
     config = tmp_path / "config.toml"
     assert main(["train", str(config)]) == 1
     assert "config.toml does not exist" in capsys.readouterr().err
+    assert main(["train", str(tmp_path)]) == 1
+    assert f"{tmp_path} is a directory: give the TOML file" in capsys.readouterr().err
     config.touch()
     assert main(["train", str(config)]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'run'}\n"
@@ -383,8 +398,23 @@ def test_info(toy, source, capsys):
     assert main(["info", str(source)]) == 0
     assert "air_pressure" not in (shown := capsys.readouterr().out)
     assert "Dimensions:" in shown
+    toy.rename(toy.with_name("model"))
+    assert main(["info", str(toy.parent)]) == 1
+    assert f"did you mean {toy.with_name('model')}?" in capsys.readouterr().err
     assert main(["info", "nowhere"]) == 1
     assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_facts_of_a_card_are_rows():
+    scores = {"6 h": {"msl": 0.4, "vo": 0.8}, "12 h": {"msl": 0.5, "vo": 0.7}}
+    card = Card("toy", facts={"validation_score": 0.66, "rmse_over_persistence": scores})
+    assert str(card).splitlines() == [
+        "name:                   toy",
+        "validation score:       0.66",
+        "rmse over persistence:",
+        "  6 h:                  msl 0.4, vo 0.8",
+        "  12 h:                 msl 0.5, vo 0.7",
+    ]
 
 
 @pytest.mark.usefixtures("toy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from datetime import timedelta
 
 import cftime
 import numpy as np
@@ -211,7 +212,7 @@ def test_something_else_than_a_path(worlds, store):
 def test_a_folder_that_cannot_be_written(worlds, tmp_path):
     """A file where a folder is needed: refused for every user, root included."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"file/out\.zarr' cannot be written"):
+    with pytest.raises(StoreError, match=r"there is no directory .*file'"):
         worlds.dataset(3).wx.forecast(worlds.toy(), steps=1, store=tmp_path / "file" / "out.zarr")
 
 
@@ -302,6 +303,8 @@ def test_a_step_store_by_hand(tmp_path):
     store.begin(whole.isel(time=[0]), whole[["time"]].drop_vars("x", errors="ignore"))
     for n in (2, 0, 3):
         store.write(whole[["a"]].isel(time=[n]), {"time": n})
+    assert store.open().attrs == {"title": "by hand", "xwx_incomplete": 1}
+    store.finish()
     back = store.open()
     wanted = whole.where(whole.time != when[1])
     np.testing.assert_array_equal(back.a, wanted.a)
@@ -333,3 +336,60 @@ def test_times_of_another_resolution(worlds, tmp_path, first, unit):
         stored = ds.wx.forecast(worlds.toy(), steps=2, start=start, store=tmp_path / name)
         assert stored.time.dtype == f"datetime64[{unit}]"
         same(stored, memory)
+
+
+def test_a_quantified_dataset_with_quantified_coordinates(worlds, tmp_path):
+    ds = worlds.dataset(3)
+    quantified = ds.pint.quantify()  # levels and latitudes too
+    stored = quantified.wx.forecast(worlds.toy(), steps=2, store=tmp_path / "out.zarr")
+    plain = ds.wx.forecast(worlds.toy(), steps=2)
+    for name in ds.variables:
+        np.testing.assert_array_equal(stored[name].values, plain[name].values)
+    assert stored.level.attrs["units"] == "hPa"
+
+
+def test_a_store_that_could_not_be_begun_leaves_nothing(worlds, tmp_path, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("no metadata today")
+
+    monkeypatch.setattr("xwx.stores.zarr.open_group", fail)
+    with pytest.raises(RuntimeError, match="no metadata today"):
+        worlds.dataset(3).wx.forecast(worlds.toy(), steps=2, store=tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("calendar", ["standard", "proleptic_gregorian", "noleap"])
+def test_cftime_stays_cftime(worlds, tmp_path, calendar):
+    ds = worlds.dataset(3).convert_calendar(calendar, use_cftime=True)
+    stored = ds.wx.forecast(worlds.toy(), steps=2, store=tmp_path / "out.zarr")
+    assert type(stored.time.values[0]) is type(ds.time.values[0])
+    assert stored.time.values[0] - ds.time.values[-1] == timedelta(hours=6)
+
+
+def test_an_address_a_home_and_a_folder_that_is_not_there(worlds, tmp_path, monkeypatch):
+    ds, model = worlds.dataset(3), worlds.toy()
+    with pytest.raises(StoreError, match="is an address"):
+        ds.wx.forecast(model, steps=1, store="s3://bucket/out.zarr")
+    with pytest.raises(StoreError, match="no directory"):
+        ds.wx.forecast(model, steps=1, store=tmp_path / "nowhere" / "out.zarr")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ds.wx.forecast(model, steps=1, store="~/out.zarr")
+    assert (tmp_path / "out.zarr").is_dir()
+
+
+def test_a_store_says_whether_it_is_complete(worlds, tmp_path):
+    ds = worlds.dataset(3)
+
+    def stop(x, step):
+        if step == 2:
+            raise KeyboardInterrupt
+        return x
+
+    with pytest.raises(KeyboardInterrupt):
+        ds.wx.forecast(worlds.toy(forward=stop), steps=4, store=tmp_path / "half.zarr")
+    with xr.open_dataset(tmp_path / "half.zarr", engine="zarr") as half:
+        assert half.attrs["xwx_incomplete"] == 1
+    whole = ds.wx.forecast(worlds.toy(), steps=4, store=tmp_path / "whole.zarr")
+    assert "xwx_incomplete" not in whole.attrs
+    with xr.open_dataset(tmp_path / "whole.zarr", engine="zarr") as again:
+        assert "xwx_incomplete" not in again.attrs

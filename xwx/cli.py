@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter, Token
 
-from xwx.errors import StoreError, XwxError
+from xwx.errors import ConfigError, StoreError, XwxError
 from xwx.version import __version__
 
 __all__ = ["app", "main"]
@@ -180,7 +180,9 @@ def train(
     progress
         Show a progress bar.
     """
-    if not config.is_file():
+    if config.is_dir():
+        raise ConfigError(f"{config} is a directory: give the TOML file")
+    if not config.exists():
         raise StoreError(f"{config} does not exist: give a configuration file")
     from xwx.tasks.train import train as run
 
@@ -201,18 +203,20 @@ def info(target: Annotated[str | None, Parameter(name="PATH-OR-MODEL")] = None, 
         for key, value in _installation().items():
             print(f"{key:<9} {value}")
         return 0
-    from xwx.models.card import DOCUMENT, bundled_models, list_models, read_document
+    from xwx.models.card import DOCUMENT, bundled_models, list_models, read_document, table
 
     directory = bundled_models().get(target, Path(target))
-    if (directory / DOCUMENT).is_file():
+    if any((folder / DOCUMENT).is_file() for folder in (directory, directory / "model")):
         document = read_document(directory)
         spec = document.spec
-        print(document.card)
-        print(f"{'architecture:':<16}{document.architecture}")
-        print(f"{'channels:':<16}{', '.join(map(str, spec.channels))}")
-        print(f"{'grid:':<16}{spec.grid}")
-        print(f"{'step:':<16}{spec.step}, {spec.history} state(s) of history")
-        print(f"{'forcings:':<16}{', '.join(spec.forcings) or 'none'}")
+        rows = {
+            "architecture": document.architecture,
+            "channels": ", ".join(map(str, spec.channels)),
+            "grid": spec.grid,
+            "step": f"{spec.step}, {spec.history} state(s) of history",
+            "forcings": ", ".join(spec.forcings) or "none",
+        }
+        print(table(document.card.rows() | rows))
     elif target in (cards := list_models()):
         print(cards[target])
     else:

@@ -22,7 +22,7 @@ _SUFFIXES = {
     "netcdf": (".nc", ".nc4", ".cdf", ".netcdf", ".h5"),
     "cfgrib": (".grib", ".grb", ".grib2", ".grb2"),
 }
-_ENGINES = {"zarr": ("zarr",), "netcdf": ("netcdf4", "h5netcdf"), "cfgrib": ("cfgrib",)}
+_ENGINES = {"zarr": ("zarr",), "netcdf": ("netcdf4",), "cfgrib": ("cfgrib",)}
 
 
 @contextmanager
@@ -61,9 +61,20 @@ def open_data(path: Path) -> Iterator[xr.Dataset]:
     except Exception as error:
         raise StoreError(
             f"{path} cannot be read as {form} ({type(error).__name__}: {error})"
+            f"{_filter_hint(path) if 'filter_by_keys' in str(error) else ''}"
         ) from error
     with ds:
         yield ds
+
+
+def _filter_hint(path: Path) -> str:
+    """Say how to choose among the messages of a GRIB file, which takes Python."""
+    return (
+        "\nThe command line has no option for this: choose one in Python with\n"
+        f'    ds = xr.open_dataset("{path}", engine="cfgrib", '
+        'backend_kwargs={"filter_by_keys": {...}})\n'
+        "and go on with ds.wx.forecast(...)"
+    )
 
 
 def _format(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,22 +36,34 @@ class StepStore:
 
     Notes
     -----
-    A chunk holds one step. Steps that were not written read as NaN.
+    A chunk holds one step. Steps that were not written read as NaN, and the store has the
+    attribute ``xwx_incomplete`` until the last one is.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"store={path!r} is a {type(path).__name__}: give the path of a store")
-        self.path = Path(path)
+        if "://" in str(path):
+            raise StoreError(
+                f"store={str(path)!r} is an address: write to a local path ending in .zarr, then "
+                "copy it there"
+            )
+        self.path = Path(path).expanduser()
         self.begun = False
         self._order: list[str] = []
         self._unit: Any = "ns"
+        self._cftime = False
         if self.path.suffix != ".zarr":
             raise StoreError(f"store={str(path)!r} is no Zarr store: end its name in .zarr")
         if os.path.lexists(self.path):
             raise StoreError(
                 f"store={str(path)!r} exists already and is left as it is: choose another name, "
                 "or delete it first"
+            )
+        if not self.path.parent.is_dir():
+            raise StoreError(
+                f"store={str(path)!r}: there is no directory {str(self.path.parent)!r}; make it "
+                "first"
             )
 
     def begin(self, first: xr.Dataset, coords: xr.Dataset) -> None:
@@ -70,8 +83,8 @@ class StepStore:
         }
         for name in first.coords:  # CF has no missing values there
             encoding[str(name)].setdefault("_FillValue", None)
-        with _refusing(self.path):
-            _plain_text(first.drop_encoding()).to_zarr(
+        with _refusing(self.path), self._or_nothing():
+            _plain_text(first.drop_encoding().assign_attrs(xwx_incomplete=1)).to_zarr(
                 self.path, mode="w-", encoding=encoding, consolidated=False, zarr_format=3
             )
             group = zarr.open_group(self.path, mode="r+")
@@ -86,6 +99,7 @@ class StepStore:
         for variable in first.coords.values():
             if variable.dtype.kind == "M":
                 self._unit = np.datetime_data(variable.dtype)[0]
+            self._cftime |= variable.dtype.kind == "O" and _is_cftime(variable.values.flat[0])
         self.begun = True
 
     def write(self, step: xr.Dataset, where: Mapping[str, int]) -> None:
@@ -94,6 +108,21 @@ class StepStore:
         data = step.drop_vars(list(step.coords)).drop_encoding()
         with _refusing(self.path):
             data.to_zarr(self.path, region=region, consolidated=False, zarr_format=3)
+
+    def finish(self) -> None:
+        """Take the mark off that says that steps are missing."""
+        with _refusing(self.path):
+            del zarr.open_group(self.path, mode="r+").attrs["xwx_incomplete"]
+            self._consolidate()
+
+    @contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """Leave no half-made store behind that would be in the way of the next try."""
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def _consolidate(self) -> None:
         """Gather the metadata, which no step changes, so that opening the store reads them once."""
@@ -108,7 +137,9 @@ class StepStore:
             self.path,
             engine="zarr",
             chunks={} if chunked else None,
-            decode_times=xr.coders.CFDatetimeCoder(time_unit=self._unit),
+            decode_times=xr.coders.CFDatetimeCoder(
+                use_cftime=self._cftime or None, time_unit=self._unit
+            ),
             decode_timedelta=True,
         )
         coords = {name: coordinate.load() for name, coordinate in ds.coords.items()}
@@ -141,6 +172,10 @@ def _encoding(
     if variable.dtype.kind == "f" and along:
         encoding["_FillValue"] = np.nan
     return encoding
+
+
+def _is_cftime(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "cftime"
 
 
 def _clock(variable: xr.Variable) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Each thing that can be wrong with a Dataset: its kind, what is named, and a remedy that works."""
 
+import re
 from datetime import timedelta
 
 import cftime
 import numpy as np
+import pint_xarray  # noqa: F401 - registers ds.pint
 import pytest
 import xarray as xr
 
 from xwx.errors import MismatchError
-from xwx.fields import check, pack
+from xwx.fields import area_weights, check, grid_of, pack, regrid
+from xwx.fields.units import affine
 from xwx.spec import Channel, Grid, Spec
 
 SPEC = Spec(
@@ -171,7 +174,7 @@ FAULTS = {
         "missing-variable",
         "t",
         ["no pressure coordinate"],
-        "assign_coords(level=",
+        "assign_coords(level=((), 850,",
         False,
     ),
     "wrong grid": (
@@ -234,17 +237,17 @@ FAULTS = {
         edit(hole),
         "nan",
         "t at 850 hPa",
-        ["3 NaN of 96"],
-        "fillna",
-        True,
+        ["3 NaN of 96", "at 2020-01-01T18:00"],
+        "use times or a source without gaps",
+        False,
     ),
     "infinity": (
         edit(lambda ds: ds["msl"].__setitem__((3, 0, 0), -np.inf)),
         "nan",
         "msl",
-        ["1 infinite of 96"],
-        "fillna",
-        True,
+        ["1 infinite of 96", "at 2020-01-01T18:00"],
+        "use times or a source without gaps",
+        False,
     ),
     "finer step": (
         edit(lambda ds: ds.assign_coords(time=TIMES[0] + np.arange(4) * np.timedelta64(3, "h"))),
@@ -311,8 +314,28 @@ FAULTS = {
         "missing-time",
         "time",
         ["dates"],
-        "expand_dims(time=",
+        "expand_dims(time=[when])",
         False,
+    ),
+    "time coordinate dropped": (
+        edit(lambda ds: ds.rename(time="valid_time").drop_vars("valid_time")),
+        "missing-time",
+        "valid_time",
+        ["dimension 'valid_time' has no coordinate"],
+        "ds = ds.assign_coords(valid_time=times)  # its valid times",
+        True,
+    ),
+    "time coordinate dropped, a scalar time left": (
+        edit(
+            lambda ds: (
+                ds.rename(time="valid_time").drop_vars("valid_time").assign_coords(start=TIMES[0])
+            )
+        ),
+        "missing-time",
+        "valid_time",
+        ["dimension 'valid_time' has no coordinate"],
+        "ds = ds.assign_coords(valid_time=times)",
+        True,
     ),
     "too little history": (
         retime(3),
@@ -440,7 +463,7 @@ def test_fault_is_named_and_the_remedy_mends_it(fault):
         assert word in found[0].message
     assert remedy in found[0].remedy
     if mends:
-        space = {"ds": ds, "xr": xr, "np": np}
+        space = {"ds": ds, "xr": xr, "np": np, "times": TIMES}
         for problem in report.problems:
             exec(problem.remedy, space)
         after = [p.kind for p in check(space["ds"], SPEC).problems]
@@ -512,3 +535,103 @@ def test_only_the_starts_are_read():
 def test_not_a_dataset(thing):
     with pytest.raises(TypeError, match=r"xarray\.Dataset"):
         check(thing, SPEC)
+
+
+def mirrored(name, function, units):
+    """Return the good Dataset with one axis in other units, named by its standard_name."""
+    ds = good().rename(lat="latitude", lon="longitude")
+    attrs = {"units": units, "standard_name": name}
+    return ds.assign_coords({name: (name, function(ds[name].values), attrs)})
+
+
+@pytest.mark.parametrize("quantified", [False, True])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("name", "function", "units"),
+    [
+        ("latitude", np.negative, "degrees_south"),
+        ("latitude", np.deg2rad, "radians"),
+        ("latitude", np.positive, "K"),
+        ("latitude", np.positive, "degrees_east"),
+        ("longitude", np.negative, "degrees_west"),
+        ("longitude", np.negative, "degreesW"),
+        ("longitude", np.deg2rad, "rad"),
+        ("longitude", np.positive, "m"),
+    ],
+)
+def test_units_of_the_axes_are_read(name, function, units, named, quantified):
+    ds = mirrored(name, function, units)
+    if not named:
+        del ds[name].attrs["standard_name"]
+    if quantified and affine(units, units) is not None:  # pint knows no degrees_south
+        ds = ds.pint.quantify()
+    (problem,) = check(ds, SPEC).problems
+    assert (problem.kind, problem.where) == ("unconvertible-units", name)
+    needed = {"latitude": "degrees_north", "longitude": "degrees_east"}[name]
+    assert needed in problem.message
+    for refusing in (grid_of, lambda ds: regrid(ds, SPEC.grid), area_weights):
+        if refusing is area_weights and name == "longitude":
+            continue
+        with pytest.raises(MismatchError) as caught:
+            refusing(ds)
+        assert caught.value.problems == (problem,)
+    space = {"ds": ds, "np": np}
+    exec(problem.remedy, space)
+    assert check(space["ds"], SPEC).ok
+    array = pack(space["ds"], SPEC)[0]
+    np.testing.assert_array_equal(array, pack(good(), SPEC)[0])
+
+
+@pytest.mark.parametrize("units", ["degrees", "deg", "degree", "°", "degrees_n", "degreeN", None])
+@pytest.mark.parametrize("quantified", [False, True])
+def test_units_of_the_axes_that_will_do(units, quantified):
+    ds = good()
+    attrs(ds, "lat", units=units)
+    east = units and units.replace("_n", "_east").replace("N", "E")
+    attrs(ds, "lon", units=east, standard_name="longitude")
+    if quantified and units != "degrees_n":
+        ds = ds.pint.quantify()
+    assert check(ds, SPEC).ok
+    assert grid_of(ds) == SPEC.grid
+
+
+@pytest.mark.parametrize("units", ["hpa", "HPA", "pa", "Pascal", "Pascals"])
+def test_units_of_the_levels_that_are_no_units(units):
+    ds = good().rename(level="pressure_level")
+    attrs(ds, "pressure_level", units=units)
+    (problem,) = check(ds, SPEC).problems
+    assert (problem.kind, problem.where) == ("unconvertible-units", "pressure_level")
+    assert f"'pressure_level' has units '{units}', which cannot be read" in problem.message
+    exec(problem.remedy, {"ds": ds})
+    assert check(ds, SPEC).ok
+
+
+@pytest.mark.parametrize("units", ["1", "m", "K"])
+def test_levels_of_another_kind_are_no_pressure(units):
+    ds = good()
+    attrs(ds, "level", units=units)
+    (problem,) = check(ds, SPEC).problems
+    assert (problem.kind, problem.where) == ("missing-variable", "t")
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_no_date_is_made_up(drop):
+    ds = good().isel(time=3, drop=True) if drop else good().assign_coords(time=[0, 6, 12, 18])
+    for problem in check(ds, SPEC).problems:
+        assert not re.search(r"\d{4}-\d", problem.remedy), problem
+
+
+def test_too_little_history_speaks_of_times():
+    ds = good().rename(time="valid_time")
+    (problem,) = check(ds, SPEC, positions=[0]).problems
+    assert "only 1 there at 2020-01-01T00:00" in problem.message
+    assert problem.remedy.startswith('start=ds["valid_time"][1:]')
+    (problem,) = check(ds, SPEC, positions=[9]).problems
+    assert problem.remedy == 'choose from ds["valid_time"]'
+
+
+def test_many_times_of_nan_are_counted():
+    ds = good().isel(time=[0, 1, 2, 3, 3]).assign_coords(time=np.append(TIMES, TIMES[-1] + 1))
+    ds["t2m"][:] = np.nan
+    (problem,) = check(ds, SPEC, positions=[1, 2, 3]).problems
+    assert "2020-01-01T00:00, 2020-01-01T06:00, 2020-01-01T12:00 and 1 more" in problem.message

@@ -34,8 +34,8 @@ def spec(*channels):
     return Spec(tuple(Channel(*c) if isinstance(c, tuple) else Channel(c) for c in channels), GRID)
 
 
-def on_level(array, level, units="hPa"):
-    return array.assign_coords(level=((), level, {"units": units}))
+def on_level(array, level, units="hPa", dim=()):
+    return array.assign_coords(level=(dim, [level] if dim else level, {"units": units}))
 
 
 def above(array, height):
@@ -50,6 +50,9 @@ def above(array, height):
         ("t2m", "foo", above(field(280, units="K", standard_name="air_temperature"), 2.0)),
         ("u10", "10m_u_component_of_wind", field(1, units="m s**-1")),
         ("u100", "u100", field(1, units="m s-1", standard_name="eastward_wind")),
+        ("t2m", "t2m", on_level(field(280, units="K", standard_name="air_temperature"), 850)),
+        ("sp", "sp", on_level(field(1e5, units="Pa"), 850)),
+        ("skt", "foo", on_level(field(280, units="K", standard_name="surface_temperature"), 850)),
         ("msl", "prmsl", field(1e5, units="Pa")),
         ("msl", "foo", field(1e5, units="Pa", standard_name="air_pressure_at_sea_level")),
         (("t", 50000.0), "t500", field(250, units="K")),
@@ -76,7 +79,19 @@ def test_recognised(channel, name, array):
         ("u10", "u10", above(field(1, units="m s-1"), 100.0)),
         ("t2m", "skt", field(280, units="K", standard_name="air_temperature")),
         ("t2m", "foo", field(280, units="K", standard_name="air_temperature")),
-        ("t2m", "t2m", on_level(field(280, units="K"), 850)),
+        ("t2m", "t2m", on_level(field(280, units="K").expand_dims("level"), 850, "hPa", "level")),
+        ("t2m", "t", on_level(field(280, units="K", standard_name="air_temperature"), 850)),
+        (
+            "t2m",
+            "t",
+            on_level(above(field(280, units="K", standard_name="air_temperature"), 2), 850),
+        ),
+        ("u10", "u", on_level(field(1, units="m s-1", standard_name="eastward_wind"), 850)),
+        (
+            ("t", 85000.0),
+            "t2m",
+            on_level(field(280, units="K", standard_name="air_temperature"), 850),
+        ),
         (("u", 1000.0), "u10", field(1, units="m s-1")),
         (("t", 85000.0), "t", field(280, units="K")),
         ("msl", "msl", field(1e5, units="Pa", standard_name="surface_air_pressure")),
@@ -325,3 +340,59 @@ def test_the_dataset_is_not_touched():
     packed += 1
     unpack(packed, frame).attrs["a"] = 1
     xr.testing.assert_identical(ds, before)
+
+
+@pytest.mark.parametrize("select", ["squeeze", "sel"])
+def test_a_level_left_over_from_a_selection(select):
+    """Surface variables carry the scalar level of the others."""
+    ds = new_cds().drop_vars("expver")
+    ds = ds.sel(pressure_level=850) if select == "sel" else ds.sel(pressure_level=[850]).squeeze()
+    assert float(ds.msl.pressure_level) == 850
+    packed, frame = pack(ds, NEW_CDS)
+    np.testing.assert_array_equal(packed[:, 0].squeeze(), ds.vo.values)
+    xr.testing.assert_identical(unpack(packed, frame), ds)
+
+
+def test_two_temperatures_beside_a_scalar_level():
+    named = {"units": "K", "standard_name": "air_temperature"}
+    ds = xr.Dataset({"t2m": field(280, **named), "t": field(250, **named)})
+    ds = ds.assign_coords(level=((), 850, {"units": "hPa"}))
+    packed, frame = pack(ds, spec(("t", 85000.0), "t2m"))
+    np.testing.assert_array_equal(packed[:, 0], ds.t.values)
+    np.testing.assert_array_equal(packed[:, 1], ds.t2m.values)
+    xr.testing.assert_identical(unpack(packed, frame), ds)
+
+
+@pytest.mark.parametrize("scalar", [True, False])
+@pytest.mark.parametrize("dim", ["valid_time", "time"])
+def test_when_a_forecast_began_is_not_continued(dim, scalar):
+    """Mimic cfgrib: coordinates of the reference time and the step, of the input's states."""
+    step = np.array([6, 6], "timedelta64[h]").astype("timedelta64[ns]")
+    ds = new_cds().drop_vars("expver")
+    valid = ds.valid_time.values
+    ds = ds.rename(valid_time=dim).drop_vars(dim)
+    ds = ds.assign_coords(
+        time=(dim, valid - step, {"standard_name": "forecast_reference_time"}),
+        valid_time=(dim, valid, {"standard_name": "time"}),
+        step=((), step[0], {"standard_name": "forecast_period"})
+        if scalar
+        else (dim, step, {"standard_name": "forecast_period"}),
+    )
+    packed, frame = pack(ds, NEW_CDS)
+    xr.testing.assert_identical(unpack(packed, frame), ds)
+    later = unpack(packed, frame, time=frame.times + 2 * SIX)
+    np.testing.assert_array_equal(later.valid_time, valid + 2 * SIX)
+    assert "step" not in later.coords
+    assert ("time" in later.coords) == (dim == "time")  # a dimension keeps its coordinate
+
+
+def test_one_state_keeps_when_its_forecast_began():
+    ds = new_cds().drop_vars("expver").isel(valid_time=0)
+    ds = ds.assign_coords(
+        time=((), ds.valid_time.values - SIX, {"standard_name": "forecast_reference_time"}),
+        step=((), SIX.astype("timedelta64[ns]"), {"standard_name": "forecast_period"}),
+    )
+    packed, frame = pack(ds, NEW_CDS)
+    xr.testing.assert_identical(unpack(packed, frame), ds.expand_dims("valid_time"))
+    later = unpack(packed, frame, time=frame.times + SIX)
+    assert not {"time", "step"} & set(later.coords)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from xwx.errors import CheckpointError
+from xwx.errors import CheckpointError, ConfigError
 from xwx.models.emformer import EMFormer, EMFormerConfig
 from xwx.spec import Channel, Grid, Spec
 from xwx.training.data import Archive, Augment, statistics
@@ -286,28 +286,34 @@ def test_another_seed_is_another_run(whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("changes", "words"),
     [
-        ({"config": replace(CONFIG, learning_rate=1e-3)}, "config"),
-        ({"config": replace(CONFIG, loss=LossConfig(mode="fixed"))}, "config"),
-        ({"config": replace(CONFIG, augment=Augment())}, "config"),
-        ({"network": replace(NETWORK, heads=4)}, "network"),
-        ({"network": replace(NETWORK, dropout=0.2)}, "network"),
-        ({"train": archive_of(23)}, "periods"),
-        ({"valid": archive_of(8, first=41)}, "periods"),
+        ({"config": replace(CONFIG, learning_rate=1e-3)}, ["training.learning_rate", "-> 0.001"]),
+        (
+            {"config": replace(CONFIG, loss=LossConfig(mode="fixed"))},
+            ["training.loss.mode", "-> fixed"],
+        ),
+        ({"config": replace(CONFIG, augment=Augment())}, ["training.augment."]),
+        ({"network": replace(NETWORK, heads=4)}, ["network.heads", "-> 4"]),
+        ({"network": replace(NETWORK, dropout=0.2)}, ["network.dropout", "-> 0.2"]),
+        ({"train": archive_of(23)}, ["data.train [24, ", "-> [23, "]),
+        ({"valid": archive_of(8, first=41)}, ["data.valid [8, "]),
         (
             {
                 "train": archive_of(24, spec=replace(SPEC, forcings=("cos_latitude",))),
                 "config": replace(CONFIG, seed=9),
             },
-            "config and spec",
+            ["training.seed", "-> 9", "data.forcings", "cos_latitude"],
         ),
     ],
 )
-def test_another_run_is_not_continued(tmp_path, changes, what):
+def test_another_run_is_not_continued(tmp_path, changes, words):
     make(tmp_path).fit(progress=False, until=1)
-    with pytest.raises(ValueError, match=f"belongs to a run with another {what}: start afresh"):
+    with pytest.raises(ConfigError, match="belongs to a run with other settings: ") as caught:
         make(tmp_path, **changes).fit(progress=False)
+    for word in [*words, "`xwx train CONFIG --fresh`", "another --out"]:
+        assert word in str(caught.value)
+    assert "training.batch_size" not in str(caught.value)
 
 
 # ---- the state on disk

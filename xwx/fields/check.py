@@ -124,7 +124,7 @@ def _time_problems(
     dim = seen.time_dim or name
     times = np.atleast_1d(ds[name].values)
     problems = [
-        *start_problems(starts, spec, times.size, name),
+        *start_problems(starts, spec, times, name),
         *calendar_problems(times, spec, name),
     ]
     if nat_problems(times, name, dim):  # reported already; no order or step can be told

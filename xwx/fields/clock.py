@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xwx.errors import Problem
+from xwx.fields.coordinates import bare_time
 from xwx.fields.units import unit_text
 from xwx.fields.variables import stated_name
 from xwx.spec import Spec
@@ -22,6 +23,7 @@ __all__ = [
     "nat_problems",
     "no_time",
     "order_problems",
+    "show",
     "start_problems",
     "step_problems",
     "windows",
@@ -56,15 +58,22 @@ def no_time(ds: xr.Dataset) -> Problem:
                 where=str(name),
                 message=f"time is of type {variable.dtype} without units; dates are needed",
                 remedy=(
-                    f'ds["{name}"].attrs["units"] = "hours since 1970-01-01"; '
-                    "ds = xr.decode_cf(ds)  # put the true units"
+                    f'ds["{name}"].attrs["units"] = units; ds = xr.decode_cf(ds)'
+                    '  # units: "hours since ..." with the date they count from'
                 ),
             )
+    if (dim := bare_time(ds)) is not None:
+        return Problem(
+            kind="missing-time",
+            where=dim,
+            message=f"dimension {dim!r} has no coordinate; the dates of its states are needed",
+            remedy=f"ds = ds.assign_coords({dim}=times)  # its valid times (datetime64), in order",
+        )
     return Problem(
         kind="missing-time",
         where="time",
         message="no coordinate holds dates (datetime64 or cftime)",
-        remedy='ds = ds.expand_dims(time=[np.datetime64("2026-01-01T00", "ns")])  # its valid time',
+        remedy="ds = ds.expand_dims(time=[when])  # when: its valid time (datetime64)",
     )
 
 
@@ -96,7 +105,7 @@ def order_problems(times: NDArray[Any], name: str, dim: str) -> list[Problem]:
             Problem(
                 kind="duplicated-time",
                 where=name,
-                message=f"{again.size} times occur more than once, the first is {_show(again[0])}",
+                message=f"{again.size} times occur more than once, the first is {show(again[0])}",
                 remedy=f'ds = ds{swap}.drop_duplicates("{name}")',
             )
         )
@@ -108,7 +117,7 @@ def order_problems(times: NDArray[Any], name: str, dim: str) -> list[Problem]:
                 kind="unsorted-time",
                 where=name,
                 message=(
-                    f"times must ascend, but {_show(times[at + 1])} comes after {_show(times[at])}"
+                    f"times must ascend, but {show(times[at + 1])} comes after {show(times[at])}"
                 ),
                 remedy=f'ds = ds.sortby("{name}")',
             )
@@ -139,8 +148,8 @@ def step_problems(
             kind="wrong-step",
             where=name,
             message=(
-                f"the model steps {_hours(spec.step)}, but {_show(times[first + 1])} comes "
-                f"{' or '.join(map(_hours, found[:3]))} after a time such as {_show(times[first])} "
+                f"the model steps {_hours(spec.step)}, but {show(times[first + 1])} comes "
+                f"{' or '.join(map(_hours, found[:3]))} after a time such as {show(times[first])} "
                 f"({len(wrong)} of {len(steps)} steps differ)"
             ),
             remedy=_step_remedy(times, spec, name, dim, set(steps), first),
@@ -170,9 +179,11 @@ def windows(starts: Sequence[int], spec: Spec, size: int) -> list[range]:
     return [range(max(0, p - spec.history + 1), p + 1) for p in starts if 0 <= p < size]
 
 
-def start_problems(starts: Sequence[int], spec: Spec, size: int, name: str) -> list[Problem]:
+def start_problems(
+    starts: Sequence[int], spec: Spec, times: NDArray[Any], name: str
+) -> list[Problem]:
     """Starts that lie outside the Dataset, or have too little before them."""
-    problems = []
+    problems, size = [], times.size
     outside = [p for p in starts if not 0 <= p < size]
     if outside:
         problems.append(
@@ -180,7 +191,7 @@ def start_problems(starts: Sequence[int], spec: Spec, size: int, name: str) -> l
                 kind="start-outside",
                 where=name,
                 message=f"start positions {outside} do not lie within the {size} times",
-                remedy=f"give positions from 0 to {size - 1}",
+                remedy=f'choose from ds["{name}"]',
             )
         )
     short = [p for p in starts if 0 <= p < size and p + 1 < spec.history]
@@ -191,10 +202,10 @@ def start_problems(starts: Sequence[int], spec: Spec, size: int, name: str) -> l
                 where=name,
                 message=(
                     f"the model needs {spec.history} states ending at each start, "
-                    f"only {min(short) + 1} there at position {min(short)}"
+                    f"only {min(short) + 1} there at {show(times[min(short)])}"
                 ),
                 remedy=(
-                    f"start at position {spec.history - 1} or later"
+                    f'start=ds["{name}"][{spec.history - 1}:]  # those with enough before them'
                     if size >= spec.history
                     else f"open {spec.history} times or more, {_hours(spec.step)} apart; "
                     "xr.concat([earlier, ds], "
@@ -232,7 +243,8 @@ def _hours(step: timedelta) -> str:
     return f"{step.total_seconds() / 3600:g} h"
 
 
-def _show(time: Any) -> str:
+def show(time: Any) -> str:
+    """Write a time to the minute."""
     if isinstance(time, np.datetime64):
         return str(time.astype("datetime64[m]"))
     return str(time)

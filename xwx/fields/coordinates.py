@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xwx.fields.units import affine, magnitudes, unit_text
+from xwx.fields.degrees import EAST, NORTH
+from xwx.fields.units import affine, magnitudes, parse, unit_text
 from xwx.fields.variables import stated_name
 
 __all__ = [
     "Coordinates",
+    "bare_time",
     "curvilinear",
     "find_coordinates",
     "heights",
@@ -22,10 +24,6 @@ __all__ = [
     "pressures",
 ]
 
-_NORTH = frozenset(
-    {"degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"}
-)
-_EAST = frozenset({"degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"})
 _LATITUDES = ("latitude", "lat", "nav_lat", "Latitude", "LAT", "XLAT", "y")
 _LONGITUDES = ("longitude", "lon", "nav_lon", "Longitude", "LON", "XLONG", "x")
 _TIMES = ("time", "valid_time", "Time", "XTIME", "t", "date")
@@ -69,8 +67,8 @@ def find_coordinates(ds: xr.Dataset) -> Coordinates:
         Names; attributes (``standard_name``, ``units``) win over names in common use.
     """
     return Coordinates(
-        latitude=_horizontal(ds, "latitude", _NORTH, _LATITUDES),
-        longitude=_horizontal(ds, "longitude", _EAST, _LONGITUDES),
+        latitude=_horizontal(ds, "latitude", NORTH, _LATITUDES, _LONGITUDES),
+        longitude=_horizontal(ds, "longitude", EAST, _LONGITUDES, _LATITUDES),
         time=_time(ds),
         vertical=next(iter(pressures(ds)), None),
     )
@@ -87,13 +85,24 @@ def _is_horizontal(variable: xr.Variable, kind: str, units: frozenset[str]) -> b
 
 
 def _horizontal(
-    ds: xr.Dataset, kind: str, units: frozenset[str], names: tuple[str, ...]
+    ds: xr.Dataset,
+    kind: str,
+    units: frozenset[str],
+    names: tuple[str, ...],
+    others: tuple[str, ...],
 ) -> str | None:
-    flat = {k: v for k, v in _variables(ds).items() if v.ndim == 1}
+    """Return the coordinate; one that is called by the name of the other axis needs to say it."""
+    flat = {
+        k: v
+        for k, v in _variables(ds).items()
+        if v.ndim == 1 and (k not in others[:-1] or stated_name(v.attrs) == kind)
+    }
     bounds = {c.attrs.get("bounds") for c in flat.values()}
     found = [k for k, v in flat.items() if k not in bounds and _is_horizontal(v, kind, units)]
     if not found:
         found = [k for k in names if k in flat and _degrees(flat[k])]
+    if not found:  # a name that can mean nothing else, whose units are wrong: to be said of it
+        found = [k for k in names[:-1] if k in flat and _numeric(flat[k])]
     used = [
         k for k in found if any(flat[k].dims[0] in ds.variables[name].dims for name in ds.data_vars)
     ]
@@ -110,8 +119,8 @@ def _degrees(variable: xr.Variable) -> bool:
 def curvilinear(ds: xr.Dataset) -> tuple[str, str] | None:
     """Return the names of two-dimensional latitude and longitude, if the Dataset has them."""
     wide = {str(k): v for k, v in ds.variables.items() if v.ndim >= 2 and _numeric(v)}
-    lat = [k for k, v in wide.items() if k in _LATITUDES or _is_horizontal(v, "latitude", _NORTH)]
-    lon = [k for k, v in wide.items() if k in _LONGITUDES or _is_horizontal(v, "longitude", _EAST)]
+    lat = [k for k, v in wide.items() if k in _LATITUDES or _is_horizontal(v, "latitude", NORTH)]
+    lon = [k for k, v in wide.items() if k in _LONGITUDES or _is_horizontal(v, "longitude", EAST)]
     bounds = {v.attrs.get("bounds") for v in ds.variables.values()}
     lat, lon = ([k for k in names if k not in bounds] for names in (lat, lon))
     return (lat[0], lon[0]) if lat and lon else None
@@ -170,17 +179,40 @@ def _is_pressure(name: str, variable: xr.Variable) -> bool:
     text = unit_text(variable)
     if text is None:
         return name in _LEVELS or stated_name(variable.attrs) == "air_pressure"
-    return affine(text, "Pa") is not None
+    return affine(text, "Pa") is not None or _misspelt(name, variable, text)
+
+
+def _misspelt(name: str, variable: xr.Variable, text: str) -> bool:
+    """Whether a coordinate called a pressure has units such as "hpa", which are no unit at all.
+
+    Lower-case "pa" reads as a pico-year. Lengths and bare numbers are levels of another kind.
+    """
+    named = name in _LEVELS or stated_name(variable.attrs) == "air_pressure"
+    return named and (parse(text) is None or affine(text, "s") is not None)
 
 
 def pressures(ds: xr.Dataset) -> dict[str, xr.Variable]:
-    """Return the pressure coordinates of `ds`, those along a dimension before scalar ones."""
+    """Return the pressure coordinates of `ds`, those along a dimension before scalar ones.
+
+    Those whose units cannot be read come last.
+    """
     found = {k: v for k, v in _variables(ds).items() if _is_pressure(k, v)}
-    return dict(sorted(found.items(), key=lambda item: -item[1].ndim))
+
+    def rank(item: tuple[str, xr.Variable]) -> tuple[bool, int]:
+        text = unit_text(item[1])
+        return text is not None and affine(text, "Pa") is None, -item[1].ndim
+
+    return dict(sorted(found.items(), key=rank))
+
+
+def bare_time(ds: xr.Dataset) -> str | None:
+    """Return a dimension that is called a time, and has no coordinate."""
+    used = {dim for variable in ds.data_vars.values() for dim in variable.dims}
+    return next((name for name in _TIMES if name in used and name not in ds.variables), None)
 
 
 def level_pascals(variable: xr.Variable) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Return the values of a pressure coordinate [Pa], 1-D; None where its units are missing."""
+    """Return the values of a pressure coordinate [Pa], 1-D; None without units that can be read."""
     text = unit_text(variable)
     conversion = None if text is None else affine(text, "Pa")
     if conversion is None:

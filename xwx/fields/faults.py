@@ -13,11 +13,14 @@ from xwx.spec import Channel
 __all__ = [
     "ambiguous",
     "duplicated_level",
+    "extra_dimension",
+    "missing_dimension",
     "missing_level",
     "missing_level_units",
     "missing_units",
     "missing_variable",
     "unconvertible_units",
+    "unreadable_level_units",
 ]
 
 
@@ -31,6 +34,20 @@ def missing_level_units(profile: Profile) -> Problem:
             "a unit of pressure is needed, and is never guessed"
         ),
         remedy=f'ds["{profile.vertical}"].attrs["units"] = "hPa"  # or "Pa"',
+    )
+
+
+def unreadable_level_units(profile: Profile) -> Problem:
+    """A pressure coordinate whose units are no unit, such as "hpa"."""
+    name = profile.vertical
+    return Problem(
+        kind="unconvertible-units",
+        where=str(name),
+        message=(
+            f"{name!r} has units {profile.level_units!r}, which cannot be read as a pressure; "
+            "case matters"
+        ),
+        remedy=f'ds["{name}"].attrs["units"] = "hPa"  # or "Pa"',
     )
 
 
@@ -110,16 +127,19 @@ def missing_variable(
             f"{' or '.join(entry.all_standard_names)}, or one called "
             f"{', '.join(entry.names)} with units that convert to {entry.units!r}{near}"
         ),
-        remedy=_missing_remedy(entry, refused),
+        remedy=_missing_remedy(entry, levels, refused),
     )
 
 
-def _missing_remedy(entry: Variable, refused: Sequence[tuple[str, str]]) -> str:
+def _missing_remedy(
+    entry: Variable, levels: Sequence[float], refused: Sequence[tuple[str, str]]
+) -> str:
     for name, reason in refused:
         if "no pressure coordinate" in reason:
+            level = f"{levels[0] / 100:g}" if levels else "LEVEL"
             return (
-                f'ds["{name}"] = ds["{name}"].assign_coords(level=((), 500, {{"units": "hPa"}}))'
-                "  # the level it is on"
+                f'ds["{name}"] = ds["{name}"].assign_coords('
+                f'level=((), {level}, {{"units": "hPa"}}))  # if that is the level it is on'
             )
     height = "" if entry.height is None else f", at {entry.height:g} m"
     return (
@@ -150,4 +170,27 @@ def _level_remedy(profile: Profile, wanted: Sequence[float]) -> str:
     return (
         f'ds = ds.interp({{"{profile.vertical}": [{numbers}]}})'
         "  # interpolates; better to open the level too"
+    )
+
+
+def missing_dimension(name: str, dim: str) -> Problem:
+    """A variable that does not run along a dimension that it needs."""
+    return Problem(
+        kind="missing-dimension",
+        where=name,
+        message=f"it does not run along {dim!r}, as the model's input must",
+        remedy=f'ds["{name}"] = ds["{name}"].broadcast_like(ds["{dim}"])  # if constant there',
+    )
+
+
+def extra_dimension(dim: str, size: int, names: Sequence[str]) -> Problem:
+    """A dimension of variables that the model does not have."""
+    return Problem(
+        kind="extra-dimension",
+        where=dim,
+        message=(
+            f"{', '.join(map(repr, names))} have {size} values along {dim!r}, "
+            "a dimension that the model does not have"
+        ),
+        remedy=f'ds = ds.isel({dim}=0)  # or ds.mean("{dim}")',
     )

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xwx.errors import MismatchError, Problem
 from xwx.fields.coordinates import find_coordinates
+from xwx.fields.degrees import degrees_problem, degrees_problems
 from xwx.fields.units import magnitudes
 from xwx.spec import Grid
 
@@ -152,11 +153,13 @@ def area_weights(ds: xr.Dataset) -> xr.DataArray:
     Raises
     ------
     MismatchError
-        If there is no one-dimensional, monotonic latitude.
+        If there is no one-dimensional, monotonic latitude in degrees north.
     """
     name = find_coordinates(ds).latitude
     if name is None:
         raise MismatchError([_no_latitude()], what="area weights")
+    if (wrong := degrees_problem(ds, name, "latitude")) is not None:
+        raise MismatchError([wrong], what="area weights")
     coordinate = ds[name]
     try:
         weights = latitude_weights(magnitudes(coordinate.variable), bounds=bounds_of(ds, name))
@@ -188,7 +191,7 @@ def grid_of(ds: xr.Dataset) -> Grid:
     Raises
     ------
     MismatchError
-        If latitude or longitude is not found.
+        If latitude or longitude is not found, or not in degrees north and east.
     """
     names = find_coordinates(ds)
     if names.latitude is None or names.longitude is None:
@@ -203,6 +206,8 @@ def grid_of(ds: xr.Dataset) -> Grid:
             ],
             what="a grid",
         )
+    if wrong := degrees_problems(ds, names.latitude, names.longitude):
+        raise MismatchError(wrong, what="a grid")
     rows = magnitudes(ds.variables[names.latitude]).astype(np.float64)
     columns = magnitudes(ds.variables[names.longitude]).astype(np.float64)
     return Grid(tuple(np.sort(rows)[::-1].tolist()), tuple(np.sort(columns % 360.0).tolist()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xwx.errors import Problem
+from xwx.fields.clock import show
 from xwx.fields.frame import Field
 from xwx.fields.survey import Survey
 from xwx.fields.units import magnitudes, strip, unit_text
@@ -140,55 +142,80 @@ def value_problems(ds: xr.Dataset, seen: Survey, positions: Sequence[int]) -> li
     """
     if not positions or not seen.fields:
         return []
-    flaws = Flaws(len(positions))
+    flaws = Flaws(positions)
     for block in blocks(ds, seen, positions):
-        for _, channel, slab in block.slabs():
+        for number, channel, slab in block.slabs():
             if not finite(slab):
-                flaws.add(block.field, channel, slab)
-    return flaws.problems(ds)
+                flaws.add(block.field, channel, number, slab)
+    return flaws.problems(ds, seen)
 
 
 class Flaws:
-    """A count of the values that are not finite, for each channel."""
+    """A count of the values that are not finite, for each channel.
 
-    def __init__(self, times: int) -> None:
-        self._times = times
-        self._counts: dict[int, tuple[Field, int, int, int]] = {}
+    Parameters
+    ----------
+    positions : sequence of int
+        The time positions looked at.
+    """
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        self._positions = positions
+        self._found: dict[int, _Flaw] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._counts)
+        return bool(self._found)
 
-    def add(self, field: Field, channel: int, slab: NDArray[Any]) -> None:
-        """Count what is not finite in one slab of a channel."""
-        nan, infinite = int(np.isnan(slab).sum()), int(np.isinf(slab).sum())
-        _, before, also, _ = self._counts.get(channel, (field, 0, 0, 0))
-        self._counts[channel] = (field, before + nan, also + infinite, slab.size)
+    def add(self, field: Field, channel: int, number: int, slab: NDArray[Any]) -> None:
+        """Count what is not finite in one slab of a channel, at one of the times."""
+        flaw = self._found.setdefault(channel, _Flaw(field, channel, slab.size))
+        flaw.nan += int(np.isnan(slab).sum())
+        flaw.infinite += int(np.isinf(slab).sum())
+        flaw.positions.append(self._positions[number])
 
-    def problems(self, ds: xr.Dataset) -> list[Problem]:
-        """Say for each flawed channel how many of its values are not finite."""
+    def problems(self, ds: xr.Dataset, seen: Survey) -> list[Problem]:
+        """Say for each flawed channel how many of its values are not finite, and when."""
+        times = np.atleast_1d(ds[seen.names.time].values)
         return [
-            _flaw(ds, field, channel, nan, infinite, size * self._times)
-            for channel, (field, nan, infinite, size) in sorted(self._counts.items())
+            flaw.problem(ds, times if seen.time_dim in flaw.field.dims else None, self._positions)
+            for _, flaw in sorted(self._found.items())
         ]
 
 
-def _flaw(
-    ds: xr.Dataset, field: Field, channel: int, nan: int, infinite: int, total: int
-) -> Problem:
-    where = field.name
-    if field.level_dim is not None:
-        index = field.levels[field.channels.index(channel)]
-        level = ds.variables[field.vertical].isel({field.level_dim: slice(index, index + 1)})
-        where += f" at {magnitudes(level).item():g} {unit_text(level)}"
-    counts = [f"{n} {word}" for n, word in ((nan, "NaN"), (infinite, "infinite")) if n]
-    held = f'ds["{field.name}"]'
-    source = f"{held}.where(abs({held}) < np.inf)" if infinite else held
-    return Problem(
-        kind="nan",
-        where=where,
-        message=f"{' and '.join(counts)} of {total} values; a model needs every value",
-        remedy=(
-            f'ds["{field.name}"] = {source}.fillna({held}.where(abs({held}) < np.inf).mean())'
-            "  # crude; or choose times without gaps"
-        ),
-    )
+@dataclass
+class _Flaw:
+    """What is not finite in one channel."""
+
+    field: Field
+    channel: int
+    size: int
+    nan: int = 0
+    infinite: int = 0
+    positions: list[int] = dataclass_field(default_factory=list)
+
+    def problem(
+        self, ds: xr.Dataset, times: NDArray[Any] | None, positions: Sequence[int]
+    ) -> Problem:
+        field, where = self.field, self.field.name
+        if field.level_dim is not None:
+            index = field.levels[field.channels.index(self.channel)]
+            level = ds.variables[field.vertical].isel({field.level_dim: slice(index, index + 1)})
+            where += f" at {magnitudes(level).item():g} {unit_text(level)}"
+        pairs = ((self.nan, "NaN"), (self.infinite, "infinite"))
+        counts = " and ".join(f"{n} {word}" for n, word in pairs if n)
+        when = "" if times is None else f", at {_listed(times[self.positions])}"
+        return Problem(
+            kind="nan",
+            where=where,
+            message=(
+                f"{counts} of {self.size * len(positions)} values{when}; a model needs every value"
+            ),
+            remedy=(
+                "use times or a source without gaps: a model of the whole globe cannot fill holes"
+            ),
+        )
+
+
+def _listed(times: NDArray[Any]) -> str:
+    more = f" and {len(times) - 3} more times" if len(times) > 3 else ""
+    return ", ".join(map(show, times[:3])) + more

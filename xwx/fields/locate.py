@@ -16,6 +16,7 @@ from xwx.fields.faults import (
     missing_units,
     missing_variable,
     unconvertible_units,
+    unreadable_level_units,
 )
 from xwx.fields.profile import Profile
 from xwx.fields.units import affine
@@ -57,20 +58,29 @@ def _refusal(profile: Profile, entry: Variable) -> str | None:
     if stated is not None and stated not in entry.all_standard_names:
         return f"its standard_name is {stated!r}"
     rivals = {key for key in owners(profile.name) if table()[key].levels == entry.levels}
+    if entry.levels and not profile.layered:  # its level may be left over from a selection
+        rivals = set(owners(profile.name))
     if not by_name and rivals:
         return f"its name is that of {', '.join(sorted(rivals))}"
     if entry.levels:
         if profile.vertical is None and profile.glued is None:
             return "it has no pressure coordinate"
         return None
-    if profile.vertical is not None:
+    if profile.layered:
         return "it is on pressure levels"
+    if profile.vertical is not None and not by_name and _on_levels(stated):
+        return f"it is on a pressure level, and its name does not say that it is {entry.key}"
     if entry.height is not None and profile.height is not None:
         near = abs(profile.height - entry.height) <= TOLERANCE * entry.height
         return None if near else f"it is at a height of {profile.height:g} m"
     if (entry.height is not None or entry.named) and not by_name:
         return f"nothing but its standard_name, shared with others, says that it is {entry.key}"
     return None
+
+
+def _on_levels(standard_name: str | None) -> bool:
+    """Whether a standard_name is one of variables on pressure levels too."""
+    return any(e.levels and standard_name in e.all_standard_names for e in table().values())
 
 
 def _named(profile: Profile, entry: Variable) -> bool:
@@ -169,21 +179,22 @@ def _place(
         return (ambiguous(fit, channel),)
     profile, entry = fit[0], search.entry
     if profile.units is None:
-        return (missing_units(profile, entry), *_level_problems(profile))
+        return (missing_units(profile, entry), *_level_problems(profile, level))
     measure = _measure(profile, entry)
     if measure is None:
-        return (unconvertible_units(profile, entry), *_level_problems(profile))
-    if faults := _level_problems(profile):
+        return (unconvertible_units(profile, entry), *_level_problems(profile, level))
+    if faults := _level_problems(profile, level):
         return faults
     index = None if level is None else _level_index(profile, level)
     return Place(entry.key, profile, index, measure[1], measure[0], measure[2])
 
 
-def _level_problems(profile: Profile) -> tuple[Problem, ...]:
-    if profile.vertical is None:
+def _level_problems(profile: Profile, wanted: float | None) -> tuple[Problem, ...]:
+    if profile.vertical is None or wanted is None:
         return ()
     if profile.pascals is None:
-        return (missing_level_units(profile),)
+        unstated = profile.level_units is None
+        return (missing_level_units(profile) if unstated else unreadable_level_units(profile),)
     if np.unique(profile.pascals).size < profile.pascals.size:
         return (duplicated_level(profile),)
     return ()

@@ -72,13 +72,13 @@ def pack(
     assert seen.rows is not None
     assert seen.columns is not None
     out = np.empty((len(positions), len(spec.channels), *spec.grid.shape), dtype=np.float32)
-    flaws = Flaws(len(positions))
+    flaws = Flaws(positions)
     for block in blocks(ds, seen, positions):
         for number, channel, slab in block.slabs():
             if not _fill(out[number, channel], slab, seen, block.field.conversion):
-                flaws.add(block.field, channel, slab)
+                flaws.add(block.field, channel, number, slab)
     if flaws:
-        raise MismatchError(flaws.problems(ds))
+        raise MismatchError(flaws.problems(ds, seen))
     return out, _frame(ds, spec, seen, positions)
 
 

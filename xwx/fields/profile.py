@@ -30,8 +30,11 @@ class Profile:
         None where there is no ``units`` attribute.
     vertical : str or None
         Its pressure coordinate.
+    layered : bool
+        Whether it runs along the dimension of that coordinate: a scalar one may be left over
+        from a selection, and stands beside all variables of the Dataset.
     pascals : array or None
-        The values of that coordinate [Pa]; None if it has no units.
+        The values of that coordinate [Pa]; None without units that can be read.
     level_units : str or None
         The units of that coordinate.
     height : float or None
@@ -44,6 +47,7 @@ class Profile:
     standard_name: str | None
     units: str | None
     vertical: str | None
+    layered: bool
     pascals: NDArray[np.float64] | None
     level_units: str | None
     height: float | None
@@ -93,6 +97,7 @@ def _profile(
         standard_name=stated_name(variable.attrs),
         units=str(units) if units is not None else None,
         vertical=level,
+        layered=level is not None and vertical[level].ndim > 0,
         pascals=None if level is None else pascals[level],
         level_units=None if level is None else unit_text(vertical[level]),
         height=None if height is None else above[height],

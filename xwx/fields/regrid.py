@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xwx.errors import MismatchError, Problem
 from xwx.fields.coordinates import Coordinates, curvilinear, find_coordinates
+from xwx.fields.degrees import degrees_problems
 from xwx.fields.grid import bounds_of, latitude_edges
 from xwx.fields.units import held_unit, magnitudes, quantity, strip
 from xwx.spec import Grid
@@ -46,7 +47,7 @@ def regrid(ds: xr.Dataset, grid: Grid, method: Method = "conservative") -> xr.Da
     Raises
     ------
     MismatchError
-        If the target lies outside the source, or the source has no rows and columns.
+        If the target lies outside the source, or the source has no rows and columns, in degrees.
     ValueError
         For another `method`.
     """
@@ -78,6 +79,8 @@ def _axes(ds: xr.Dataset, names: Coordinates) -> tuple[str, str]:
             f"one-dimensional latitude and longitude are needed{found}",
             "use a regridder for curvilinear grids, such as xesmf.Regridder",
         )
+    if wrong := degrees_problems(ds, lat, lon):
+        raise MismatchError(wrong, what="regridding")
     return lat, lon
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
 from xwx.errors import Problem
 from xwx.fields.clock import nat_problems, no_time
-from xwx.fields.coordinates import Coordinates, curvilinear, find_coordinates
+from xwx.fields.coordinates import Coordinates, bare_time, curvilinear, find_coordinates
+from xwx.fields.degrees import degrees_problem
+from xwx.fields.faults import extra_dimension, missing_dimension
 from xwx.fields.frame import Field
 from xwx.fields.locate import Place, locate
 from xwx.fields.orient import Turn, turn_columns, turn_rows
@@ -72,6 +74,8 @@ def survey(ds: xr.Dataset, spec: Spec) -> Survey:
     problems = _zero_length(ds)
     rows, columns, grid_problems = _grid(ds, names, spec)
     time_dim, time_problems = _time(ds, names)
+    if any(p.kind == "missing-time" for p in time_problems):
+        names = replace(names, time=None)  # a scalar, beside a time dimension without dates
     places, place_problems = locate(spec.channels, profiles(ds))
     fields, field_problems = _fields(ds, names, time_dim or _undecoded(ds, time_problems), places)
     if problems:  # nothing more can be said of an axis that has no values
@@ -118,10 +122,11 @@ def _grid(
         return None, None, [_curvilinear(ds, *wide)] if wide else _missing_axes(lat, lon)
     if ds[lat].dims == ds[lon].dims:
         return None, None, [_unstructured(lat, lon, str(ds[lat].dims[0]))]
-    rows = columns = None
-    if ds[lat].size:
+    rows: Turn | Problem | None = degrees_problem(ds, lat, "latitude")
+    columns: Turn | Problem | None = degrees_problem(ds, lon, "longitude")
+    if ds[lat].size and rows is None:
         rows = turn_rows(magnitudes(ds.variables[lat]).astype(np.float64), lat, spec.grid)
-    if ds[lon].size:
+    if ds[lon].size and columns is None:
         columns = turn_columns(magnitudes(ds.variables[lon]).astype(np.float64), lon, spec.grid)
     return (
         rows if isinstance(rows, Turn) else None,
@@ -172,7 +177,7 @@ def _unstructured(lat: str, lon: str, dim: str) -> Problem:
 
 
 def _time(ds: xr.Dataset, names: Coordinates) -> tuple[str | None, list[Problem]]:
-    if names.time is None:
+    if names.time is None or (ds[names.time].ndim == 0 and bare_time(ds)):
         return None, [no_time(ds)]
     coordinate = ds[names.time]
     if coordinate.ndim == 0:
@@ -182,8 +187,9 @@ def _time(ds: xr.Dataset, names: Coordinates) -> tuple[str | None, list[Problem]
 
 
 def _undecoded(ds: xr.Dataset, problems: Sequence[Problem]) -> str | None:
-    """Return the dimension of a time that is only to be decoded: it is no further dimension."""
+    """Return the dimension of a time that lacks only its dates: it is no further dimension."""
     dims = [d for p in problems if p.kind == "undecoded-time" for d in ds.variables[p.where].dims]
+    dims += [p.where for p in problems if p.kind == "missing-time" and p.where in ds.dims]
     return str(dims[0]) if dims else None
 
 
@@ -207,7 +213,7 @@ def _fields(
             extra.setdefault(dim, []).append(name)
         if not faults and not more:
             fields.append(field)
-    problems += [_extra(dim, int(ds.sizes[dim]), having) for dim, having in extra.items()]
+    problems += [extra_dimension(dim, int(ds.sizes[dim]), having) for dim, having in extra.items()]
     return tuple(fields), problems
 
 
@@ -246,7 +252,7 @@ def _field_problems(
     known = needed | {field.level_dim, time_dim}
     if time_dim is not None and not table()[field.key].static:
         needed.add(time_dim)
-    problems += [_lacks(field.name, dim) for dim in sorted(needed - set(field.dims))]
+    problems += [missing_dimension(field.name, dim) for dim in sorted(needed - set(field.dims))]
     sizes = zip(field.dims, field.sizes, strict=True)
     return problems, [dim for dim, size in sizes if dim not in known and size > 1]
 
@@ -277,24 +283,3 @@ def _dtype_problems(field: Field) -> list[Problem]:
             remedy=f'ds["{field.name}"] = ds["{field.name}"].astype("float32")',
         )
     ]
-
-
-def _lacks(name: str, dim: str) -> Problem:
-    return Problem(
-        kind="missing-dimension",
-        where=name,
-        message=f"it does not run along {dim!r}, as the model's input must",
-        remedy=f'ds["{name}"] = ds["{name}"].broadcast_like(ds["{dim}"])  # if constant there',
-    )
-
-
-def _extra(dim: str, size: int, names: list[str]) -> Problem:
-    return Problem(
-        kind="extra-dimension",
-        where=dim,
-        message=(
-            f"{', '.join(map(repr, names))} have {size} values along {dim!r}, "
-            "a dimension that the model does not have"
-        ),
-        remedy=f'ds = ds.isel({dim}=0)  # or ds.mean("{dim}")',
-    )

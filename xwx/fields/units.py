@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pint
+import pint_xarray  # noqa: F401 - registers ds.pint
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -137,13 +138,6 @@ def quantity(data: Any, unit: Any) -> Any:
 
 
 def dequantify(ds: xr.Dataset) -> xr.Dataset:
-    """Return a Dataset with plain arrays and their units as CF attributes."""
-    held = {str(name): held_unit(ds[name].variable) for name in ds.data_vars}
-    plain = {
-        name: ds[name].variable._replace(
-            data=strip(ds[name].variable.data), attrs={**ds[name].attrs, "units": f"{unit:cf}"}
-        )
-        for name, unit in held.items()
-        if unit is not None
-    }
-    return ds.assign(plain)
+    """Return a Dataset with plain arrays, coordinates too, and their units as CF attributes."""
+    out: xr.Dataset = ds.pint.dequantify(format="cf")
+    return out

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from xwx.errors import MismatchError, Problem
 from xwx.fields.frame import Field, Frame
 from xwx.fields.units import quantity
-from xwx.fields.variables import table
+from xwx.fields.variables import stated_name, table
 
 __all__ = ["narrowed", "retimed", "unpack"]
 
+_FORECAST = ("forecast_reference_time", "forecast_period")
 _CHANNEL = "channel of the array"
 #: Encodings that describe how another array was stored, and would not fit this one.
 _STORAGE = frozenset(
@@ -42,7 +43,8 @@ def unpack(
         The layout.
     time : array_like, shape (time,), optional
         Valid times, datetime64 or cftime, where they are not those of the frame. Further
-        coordinates along time are then dropped, but for time coordinates that ran along.
+        coordinates along time are then dropped, but for time coordinates that ran along, and so
+        are those of a forecast_reference_time or forecast_period.
     variables : sequence of str, optional
         Names, the user's or those of the table; all variables by default.
 
@@ -64,7 +66,7 @@ def unpack(
     fields = _chosen(frame, variables)
     template = frame.template if time is None else retimed(frame, times)
     if frame.time_dim not in frame.template.dims and time is None:
-        template = retimed(frame, times)
+        template = _along(frame, times)
     levels = _levels(fields)
     template = template.isel({d: list(p) for d, p in levels.items() if d in template.dims})
     dims = (frame.time_dim, _CHANNEL, frame.latitude_dim, frame.longitude_dim)
@@ -127,7 +129,17 @@ def _chosen(frame: Frame, variables: Sequence[str] | None) -> tuple[Field, ...]:
 
 
 def retimed(frame: Frame, times: NDArray[Any]) -> xr.Dataset:
-    """Return the coordinates of a frame with other valid times, shape (time,)."""
+    """Return the coordinates of a frame with other valid times, shape (time,).
+
+    When the states of the frame were forecast, and how far ahead, says nothing of other times:
+    coordinates of that are dropped, but for that of the time dimension.
+    """
+    template, kept = _along(frame, times), {frame.time_dim, frame.time_name}
+    stale = [k for k, c in template.coords.items() if stated_name(c.attrs) in _FORECAST]
+    return template.drop_vars([key for key in stale if key not in kept])
+
+
+def _along(frame: Frame, times: NDArray[Any]) -> xr.Dataset:
     template, dim, name = frame.template, frame.time_dim, frame.time_name
     old = template[name].variable
     if np.issubdtype(old.dtype, np.datetime64) and np.issubdtype(times.dtype, np.datetime64):

@@ -30,6 +30,7 @@ __all__ = [
     "list_models",
     "plugin_models",
     "read_document",
+    "table",
 ]
 
 #: The two files of a checkpoint directory, how the second one presents itself, and the remedy.
@@ -104,11 +105,46 @@ class Card:
             raise ValueError("card: name is missing")
         return cls(**data)
 
+    def rows(self) -> dict[str, Any]:
+        """Return what is known, by its name in words, for :func:`table`."""
+        rows = {item.name: getattr(self, item.name) for item in fields(self)}
+        rows |= rows.pop("facts")
+        return {str(key).replace("_", " "): value for key, value in rows.items() if value != ""}
+
     def __str__(self) -> str:
-        rows = {item.name.replace("_", " "): getattr(self, item.name) for item in fields(self)}
-        extra = rows.pop("facts")
-        rows |= {str(key): value for key, value in extra.items()}
-        return "\n".join(f"{key + ':':<16}{value}" for key, value in rows.items() if value != "")
+        return table(self.rows())
+
+
+def table(rows: Mapping[str, Any]) -> str:
+    """Lay out names and values in two columns; a mapping becomes indented rows below its name.
+
+    Parameters
+    ----------
+    rows : mapping
+        Values by name.
+
+    Examples
+    --------
+    >>> print(table({"seed": 0, "scores": {"6 h": {"msl": 0.4, "t": 0.8}}}))
+    seed:    0
+    scores:
+      6 h:   msl 0.4, t 0.8
+    """
+    lines: list[tuple[str, str]] = []
+    for key, value in rows.items():
+        if isinstance(value, Mapping):
+            lines.append((f"{key}:", ""))
+            lines += [(f"  {name}:", _flat(item)) for name, item in value.items()]
+        else:
+            lines.append((f"{key}:", _flat(value)))
+    width = 2 + max((len(key) for key, _ in lines), default=0)
+    return "\n".join(f"{key:<{width}}{value}".rstrip() for key, value in lines)
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -196,7 +232,9 @@ def _parse(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist; {LAYOUT}") from error
+        inner = path.parent / "model"  # where a training run keeps its checkpoint
+        hint = f"did you mean {inner}? " if (inner / DOCUMENT).is_file() else ""
+        raise CheckpointError(f"{path} does not exist: {hint}{LAYOUT}") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); {LAYOUT}") from error
     if len(raw) > _MAX_BYTES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ from xwx.models.checkpoint import Model
 from xwx.options import get_options
 from xwx.stores import StepStore
 from xwx.tasks.choose import choose_model
-from xwx.tasks.layout import lay_out, loosen_packing
+from xwx.tasks.layout import drop_packing, lay_out
 from xwx.tasks.lazy import lazy_states
 from xwx.tasks.run import run, valid_times
 from xwx.tasks.starts import Starts, find_starts
@@ -136,7 +136,8 @@ def _seed(seed: Any) -> int:
 
 def _refuse_other(ds: Any) -> None:
     if not isinstance(ds, xr.Dataset):
-        raise TypeError(f"forecast needs an xarray.Dataset, got {type(ds).__name__}")
+        hint = ": use .to_dataset()" if isinstance(ds, xr.DataArray) else ""
+        raise TypeError(f"forecast needs an xarray.Dataset, got {type(ds).__name__}{hint}")
 
 
 def _is_lazy(ds: xr.Dataset) -> bool:
@@ -146,7 +147,11 @@ def _is_lazy(ds: xr.Dataset) -> bool:
 def _listed(variables: str | Sequence[str] | None) -> list[str] | None:
     if variables is None:
         return None
-    return [variables] if isinstance(variables, str) else list(variables)
+    if isinstance(variables, str):
+        return [variables]
+    if not isinstance(variables, Iterable) or not all(isinstance(v, str) for v in variables):
+        raise TypeError(f'variables={variables!r}: give names of variables, such as ["msl"]')
+    return list(variables)
 
 
 class _Job:
@@ -218,6 +223,7 @@ class _Job:
                     place = {"init_time": start, "lead_time": step}
                     store.write(fc, place if several else {frame.time_dim: step})
                     bar.update()
+        store.finish()
         return store.open(chunked=_is_lazy(self.ds))
 
     def _packed(self) -> Iterator[tuple[NDArray[np.float32], Frame]]:
@@ -229,7 +235,7 @@ class _Job:
     def _result(self, states: Any, frame: Frame, inits: NDArray[Any]) -> xr.Dataset:
         fc = unpack(states, frame, time=self._times(inits), variables=self.variables)
         fc = self._laid_out(fc, frame, inits, self._leads())
-        return self._sign(loosen_packing(fc), inits)
+        return self._sign(drop_packing(fc), inits)
 
     def _coords(self, frame: Frame) -> xr.Dataset:
         """Return the coordinates of the whole result along starts and leads."""

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["lay_out", "loosen_packing"]
+__all__ = ["drop_packing", "lay_out"]
 
 _INIT = {"standard_name": "forecast_reference_time", "long_name": "initial time of forecast"}
 _LEAD = {"standard_name": "forecast_period", "long_name": "time since forecast_reference_time"}
@@ -71,27 +71,15 @@ def _split(variable: xr.Variable, dim: str, sizes: tuple[int, int]) -> xr.Variab
     return xr.Variable(dims, data, variable.attrs, variable.encoding)
 
 
-def loosen_packing(fc: xr.Dataset) -> xr.Dataset:
-    """Drop the integer packing of variables that a forecast's values may not fit into.
+def drop_packing(fc: xr.Dataset) -> xr.Dataset:
+    """Drop the packing to integers that the variables of the input were stored with.
 
-    An input packed to 16-bit integers was given a scale for its own range. Written with it, a
-    forecast beyond that range would wrap round to a wrong number without a word.
+    It was given a scale for the input's own range. Written with it, a forecast beyond that range
+    would wrap round to a wrong number without a word, and one inside it loses precision.
     """
     for variable in fc.data_vars.values():
-        kind = np.dtype(variable.encoding.get("dtype", "float32"))
-        if kind.kind not in "iu" or _fits(variable, kind):
-            continue
-        for key in ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value"):
-            variable.encoding.pop(key, None)
+        packed = np.dtype(variable.encoding.get("dtype", "float32")).kind in "iu"
+        if packed or "scale_factor" in variable.encoding or "add_offset" in variable.encoding:
+            for key in ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value"):
+                variable.encoding.pop(key, None)
     return fc
-
-
-def _fits(variable: xr.DataArray, kind: np.dtype[Any]) -> bool:
-    if variable.chunks is not None:  # not known before it is computed
-        return False
-    scale = float(variable.encoding.get("scale_factor", 1.0))
-    offset = float(variable.encoding.get("add_offset", 0.0))
-    ends = np.array([np.iinfo(kind).min + 1, np.iinfo(kind).max - 1]) * scale + offset
-    values = variable.variable.data
-    values = getattr(values, "magnitude", values)
-    return bool(values.min() >= ends.min() and values.max() <= ends.max())

@@ -17,6 +17,7 @@ from xwx.fields import find_coordinates
 
 __all__ = ["Starts", "find_starts"]
 
+_PARTIAL = re.compile(r"\d{4}(-\d\d){0,2}")
 _ISO = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d))?)?)?)?)?")
 
 
@@ -59,10 +60,13 @@ def find_starts(ds: xr.Dataset, start: Any) -> Starts:
     if start is None:
         return Starts((len(index) - 1,), several=False)
     if isinstance(start, slice):
-        chosen = range(len(index))[index.slice_indexer(start.start, start.stop, start.step)]
+        ends = [_end(index, end, name) for end in (start.start, start.stop)]
+        chosen = range(len(index))[index.slice_indexer(*ends)][:: start.step]
         if not chosen:
             raise _missing(name, f"the slice {start.start} to {start.stop} holds no time", index)
         return Starts(tuple(chosen), several=True)
+    if isinstance(start, xr.Dataset):
+        raise TypeError(f'start is a Dataset: give times, such as start=ds["{name}"]')
     if _is_several(start):
         times = list(np.atleast_1d(np.asarray(start)))
         if not times:
@@ -90,19 +94,32 @@ def _index(ds: xr.Dataset, name: str | None) -> pd.Index | None:
     return index
 
 
+def _end(index: pd.Index, end: Any, name: str | None) -> Any:
+    """Return the end of a slice; a string may be a day, month or year, as in xarray."""
+    if end is None or (isinstance(end, str) and _PARTIAL.fullmatch(end)):
+        return end
+    return _time(index, end, name)
+
+
 def _position(index: pd.Index, time: Any, name: str | None) -> int:
+    label = _time(index, time, name)
+    if label not in index:
+        raise _missing(name, f"the Dataset holds no time {time}", index)
+    return int(np.flatnonzero(index == label)[0])
+
+
+def _time(index: pd.Index, time: Any, name: str | None) -> Any:
+    """Turn a time in any words into one of the kind that the index holds."""
     try:
-        label = _label(index, time)
+        return _label(index, time)
     except (ValueError, TypeError) as error:
         if isinstance(time, str):
-            raise _missing(name, f"start={time!r} is not a time", index) from error
+            what = f"start={time!r} is not a time in ISO 8601, such as 2026-01-25T06"
+            raise _missing(name, what, index) from error
         raise TypeError(
             f"start={time!r} is a {type(time).__name__}, not a time: give a time such as "
             f'"{index[-1]}", or ds["{name}"][i] for the i-th'
         ) from error
-    if label not in index:
-        raise _missing(name, f"the Dataset holds no time {time}", index)
-    return int(np.flatnonzero(index == label)[0])
 
 
 def _label(index: pd.Index, time: Any) -> Any:
@@ -125,7 +142,8 @@ def _label(index: pd.Index, time: Any) -> Any:
 
 def _utc(time: Any) -> pd.Timestamp:
     """Return a time without a zone, as the times of a Dataset are: UTC."""
-    stamp = pd.Timestamp(time)
+    # Other spellings, such as 01/02/2026, are read one way here and the other way there.
+    stamp = pd.Timestamp(datetime.fromisoformat(time.strip()) if isinstance(time, str) else time)
     return stamp if stamp.tzinfo is None else stamp.tz_convert("UTC").tz_localize(None)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from xwx.errors import ConfigError
 from xwx.models.rollout import rollout
 from xwx.training.data import Archive, Batch
 from xwx.training.evaluate import forcing_after, persistence_ratios
@@ -114,8 +115,8 @@ class Trainer:
         ------
         CheckpointError
             When a checkpoint is there and cannot be read.
-        ValueError
-            When it belongs to a run with other settings.
+        ConfigError
+            When it belongs to a run with other settings; names them.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume and self.state_path.exists():
@@ -255,10 +256,12 @@ class Trainer:
     def _restore(self) -> None:
         tensors, facts = load_state(self.state_path)
         mine = _plain(self._fingerprint())
-        if different := sorted(k for k, v in mine.items() if facts.get(k, v) != v):
-            raise ValueError(
-                f"{self.state_path} belongs to a run with another {' and '.join(different)}: "
-                "start afresh, or train into another folder"
+        theirs = {key: facts.get(key, value) for key, value in mine.items()}
+        if mine != theirs:
+            raise ConfigError(
+                f"{self.state_path} belongs to a run with other settings: "
+                f"{', '.join(_differences(theirs, mine))}. Set them back to continue it, or start "
+                "afresh with `xwx train CONFIG --fresh`, or give another --out"
             )
         for name, module in (
             ("network", self.network),
@@ -273,6 +276,39 @@ class Trainer:
         self.update, self.best = int(facts["update"]), float(facts["best"])
         self.losses = [float(loss) for loss in facts.get("losses", [])]
         self.log.trim(self.update)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """List the settings that differ, as the configuration file calls them."""
+    before, after = _by_name(old), _by_name(new)
+    names = [*after, *(name for name in before if name not in after)]
+    return [
+        f"{name} {_show(before.get(name))} -> {_show(after.get(name))}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _by_name(facts: dict[str, Any]) -> dict[str, Any]:
+    periods = dict(zip(("data.train", "data.valid"), facts["periods"], strict=True))
+    rest = {"training": facts["config"], "data": facts["spec"], "network": facts["network"]}
+    return periods | _flat(rest)
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            flat |= {f"{key}.{name}": inner for name, inner in _flat(item).items()}
+        else:
+            flat[key] = item
+    return flat
+
+
+def _show(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:60]} ... {text[-15:]}"
 
 
 def _plain(value: Any) -> Any:
