@@ -51,6 +51,7 @@ class StepStore:
         self.path = Path(path).expanduser()
         self.begun = False
         self._order: list[str] = []
+        self._arrays: dict[str, Any] = {}
         self._unit: Any = "ns"
         self._cftime = False
         if self.path.suffix != ".zarr":
@@ -91,6 +92,7 @@ class StepStore:
             for name, variable in first.variables.items():
                 if sizes.keys() & set(variable.dims):
                     array: Any = group[str(name)]
+                    self._arrays[str(name)] = array
                     array.resize(tuple(sizes.get(str(d), first.sizes[d]) for d in variable.dims))
                     if name in coords.variables:
                         array[...] = _encoded(coords.variables[name], encoding[str(name)])
@@ -104,10 +106,13 @@ class StepStore:
 
     def write(self, step: xr.Dataset, where: Mapping[str, int]) -> None:
         """Write one step of size 1 along the dimensions of steps, at a position along each."""
-        region = {dim: slice(n, n + 1) for dim, n in where.items()}
-        data = step.drop_vars(list(step.coords)).drop_encoding()
+        # Straight into the arrays: Dataset.to_zarr leaves cycles that keep steps alive for long.
         with _refusing(self.path):
-            data.to_zarr(self.path, region=region, consolidated=False, zarr_format=3)
+            for name, variable in step.data_vars.items():
+                if where.keys() & set(variable.dims):
+                    index = [where.get(str(dim), slice(None)) for dim in variable.dims]
+                    region = tuple(slice(n, n + 1) if isinstance(n, int) else n for n in index)
+                    self._arrays[str(name)][region] = variable.values
 
     def finish(self) -> None:
         """Take the mark off that says that steps are missing."""
