@@ -393,3 +393,15 @@ def test_a_store_says_whether_it_is_complete(worlds, tmp_path):
     assert "xwx_incomplete" not in whole.attrs
     with xr.open_dataset(tmp_path / "whole.zarr", engine="zarr") as again:
         assert "xwx_incomplete" not in again.attrs
+
+
+def test_of_two_writers_the_second_leaves_the_store_of_the_first_alone(tmp_path):
+    when = np.array(["2000-01-01"], "datetime64[ns]")
+    ds = xr.Dataset({"a": (("time", "x"), np.ones((1, 2)))}, {"time": when})
+    second, first = (StepStore(tmp_path / "out.zarr") for _ in range(2))
+    first.begin(ds, ds[["time"]])
+    first.write(ds[["a"]], {"time": 0})
+    with pytest.raises(StoreError, match="exists already and is left as it is"):
+        second.begin(ds, ds[["time"]])
+    first.finish()
+    xr.testing.assert_identical(first.open().load(), ds)

@@ -57,10 +57,7 @@ class StepStore:
         if self.path.suffix != ".zarr":
             raise StoreError(f"store={str(path)!r} is no Zarr store: end its name in .zarr")
         if os.path.lexists(self.path):
-            raise StoreError(
-                f"store={str(path)!r} exists already and is left as it is: choose another name, "
-                "or delete it first"
-            )
+            raise self._taken()
         if not self.path.parent.is_dir():
             raise StoreError(
                 f"store={str(path)!r}: there is no directory {str(self.path.parent)!r}; make it "
@@ -84,7 +81,7 @@ class StepStore:
         }
         for name in first.coords:  # CF has no missing values there
             encoding[str(name)].setdefault("_FillValue", None)
-        with _refusing(self.path), self._or_nothing():
+        with _refusing(self.path), self._claimed():
             _plain_text(first.drop_encoding().assign_attrs(xwx_incomplete=1)).to_zarr(
                 self.path, mode="w-", encoding=encoding, consolidated=False, zarr_format=3
             )
@@ -120,9 +117,22 @@ class StepStore:
             del zarr.open_group(self.path, mode="r+").attrs["xwx_incomplete"]
             self._consolidate()
 
+    def _taken(self) -> StoreError:
+        return StoreError(
+            f"store={str(self.path)!r} exists already and is left as it is: choose another name, "
+            "or delete it first"
+        )
+
     @contextmanager
-    def _or_nothing(self) -> Iterator[None]:
-        """Leave no half-made store behind that would be in the way of the next try."""
+    def _claimed(self) -> Iterator[None]:
+        """Make the directory, and leave no half-made store in the way of the next try.
+
+        Making it fails where another process was first, so that only what is ours is removed.
+        """
+        try:
+            self.path.mkdir()
+        except FileExistsError as error:
+            raise self._taken() from error
         try:
             yield
         except BaseException:
@@ -215,5 +225,7 @@ def _refusing(path: Path) -> Iterator[None]:
     """Turn what a file system refuses into an error that names the store."""
     try:
         yield
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"store {str(path)!r} cannot be written: {error}") from error
