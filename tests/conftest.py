@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -10,6 +11,10 @@ import pytest
 import xarray as xr
 
 from xwx.spec import Channel, Grid, Spec
+
+# Without a GPU the Triton kernels run in the interpreter, which Triton reads when it is imported.
+if not os.path.exists("/proc/driver/nvidia/version"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 GRID = Grid.regular(16, 32, poles=False)
 #: On purpose neither in the order of the variables nor in that of the levels.

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xwx_kernels._operators.multi_convs import fused
+from xwx_kernels.precision import as_given
+from xwx_kernels.selection import choose
+
 __all__ = ["fuse_kernels", "multi_convs", "pad_map"]
 
 LONGITUDE = ("circular", "zero")
@@ -24,8 +28,12 @@ def multi_convs(
     size: tuple[int, int],
     longitude: str = "circular",
     latitude: str = "zero",
+    backend: str = "auto",
 ) -> Tensor:
     """Sum of convolutions of several odd sizes over a latitude-longitude map of tokens.
+
+    Sums are formed in float32 or wider, whatever the type of the tokens. Gradients that nobody
+    asked for are not computed.
 
     Parameters
     ----------
@@ -41,6 +49,9 @@ def multi_convs(
     latitude : {"zero", "pole"}
         What lies beyond the first and last row: zeros, or the rows across the pole, that is the
         mirrored rows turned by 180 degrees (cell-centred rows, even w).
+    backend : {"auto", "triton", "numba", "torch"}
+        What computes it. The fast implementations are for depthwise kernels and differentiate
+        once; ``"torch"`` is made of differentiable torch operations and takes everything.
 
     Returns
     -------
@@ -51,17 +62,32 @@ def multi_convs(
     ------
     ValueError
         For shapes that do not agree, an even kernel, an unknown padding, a circular map of one
-        column, or a pole on a map with an odd number of columns.
+        column, a pole on a map with an odd number of columns, or an unknown backend.
+    RuntimeError
+        When `backend` names an implementation that cannot run on these inputs.
     """
     _check(x, kernels, size, longitude, latitude)
+    chosen = choose("multi_convs", backend, x.device, lambda name: _obstacle(name, x, kernels))
+    if chosen == "torch":
+        return reference(x, *kernels, size=size, longitude=longitude, latitude=latitude)
+    y: Tensor = fused(x, list(kernels), *size, longitude, latitude, chosen)
+    return y
+
+
+def reference(
+    x: Tensor, *kernels: Tensor, size: tuple[int, int], longitude: str, latitude: str
+) -> Tensor:
+    """Pad, convolve once with the fused kernel, in torch operations."""
     batch, _, channels = x.shape
-    kernel = fuse_kernels(kernels).to(x.dtype)
+    kernel = fuse_kernels(kernels)
+    wide = torch.promote_types(torch.promote_types(x.dtype, kernel.dtype), torch.float32)
     radius = kernel.shape[-1] // 2
-    padded = pad_map(x.view(batch, *size, channels), radius, longitude, latitude)
+    padded = pad_map(x.reshape(batch, *size, channels), radius, longitude, latitude).to(wide)
     groups = channels // kernel.shape[1]
-    # A permuted view is the channels-last layout that convolutions handle without a copy.
-    y = F.conv2d(padded.permute(0, 3, 1, 2), kernel, groups=groups)
-    return y.permute(0, 2, 3, 1).reshape(x.shape).to(x.dtype)  # autocast may have narrowed it
+    with as_given(x.device):
+        # A permuted view is the channels-last layout that convolutions handle without a copy.
+        y = F.conv2d(padded.permute(0, 3, 1, 2), kernel.to(wide), groups=groups)
+    return y.permute(0, 2, 3, 1).reshape(x.shape).to(x.dtype)
 
 
 def fuse_kernels(kernels: tuple[Tensor, ...]) -> Tensor:
@@ -115,6 +141,32 @@ def pad_map(x: Tensor, radius: int, longitude: str, latitude: str) -> Tensor:
     margin_lon = radius if longitude == "zero" else 0
     margin_lat = radius if latitude == "zero" else 0
     return F.pad(x, (0, 0, margin_lon, margin_lon, margin_lat, margin_lat))
+
+
+def _obstacle(backend: str, x: Tensor, kernels: tuple[Tensor, ...]) -> str | None:
+    """Return why a fast implementation does not take these inputs, or None."""
+    if kernels[0].shape[1] != 1:
+        return f"it is for depthwise kernels (C, 1, k, k), these are {tuple(kernels[0].shape)}"
+    types = _TYPES[backend]
+    for tensor in (x, *kernels):
+        if tensor.device != x.device:
+            return f"tokens are on {x.device}, a kernel is on {tensor.device}"
+        if tensor.dtype not in types:
+            return f"it does not take {tensor.dtype}"
+    if backend == "numba" and any(k.dtype != x.dtype for k in kernels):
+        return f"tokens are {x.dtype}, a kernel is not"
+    largest = max(k.shape[-1] for k in kernels)
+    if backend == "triton" and largest > _LARGEST:
+        return f"its kernels go up to {_LARGEST} x {_LARGEST}, not {largest} x {largest}"
+    return None
+
+
+#: What the fast implementations take.
+_TYPES = {
+    "triton": (torch.float32, torch.bfloat16, torch.float16),
+    "numba": (torch.float32, torch.float64),
+}
+_LARGEST = 5
 
 
 def _check(

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from xwx_kernels import multi_convs
 from xwx_kernels.multi_convs import fuse_kernels, pad_map
 
+BACKENDS = ["torch", "numba"]
 SIZES = [(6, 8), (7, 9), (5, 5), (3, 4), (4, 3), (1, 2), (2, 7), (12, 2), (1, 5)]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
 
 
 def surround(x: Tensor, radius: int, longitude: str, latitude: str) -> np.ndarray:
@@ -82,47 +88,104 @@ def draw(
 @pytest.mark.parametrize("longitude", ["circular", "zero"])
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_three_conv2d(size, channels, longitude):
+def test_equals_three_conv2d(size, channels, longitude, backend):
     x, kernels = draw(size, channels)
     expected = branches(x, kernels, size, longitude)
-    y = multi_convs(x, *kernels, size=size, longitude=longitude)
+    y = multi_convs(x, *kernels, size=size, longitude=longitude, backend=backend)
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
-    single = multi_convs(x.float(), *(k.float() for k in kernels), size=size, longitude=longitude)
+    single = multi_convs(
+        x.float(), *(k.float() for k in kernels), size=size, longitude=longitude, backend=backend
+    )
     assert single.dtype == torch.float32
     assert (single.double() - expected).norm() <= 1e-5 * expected.norm()
 
 
 @pytest.mark.parametrize("longitude", ["circular", "zero"])
 @pytest.mark.parametrize("size", [(6, 8), (5, 2), (1, 4), (2, 6)])
-def test_pole_equals_three_conv2d_on_a_doubled_globe(size, longitude):
+def test_pole_equals_three_conv2d_on_a_doubled_globe(size, longitude, backend):
     x, kernels = draw(size)
-    y = multi_convs(x, *kernels, size=size, longitude=longitude, latitude="pole")
+    y = multi_convs(x, *kernels, size=size, longitude=longitude, latitude="pole", backend=backend)
     expected = branches(x, kernels, size, longitude, "pole")
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+def layers(
+    x: Tensor, kernels: list[Tensor], size: tuple[int, int], longitude: str, latitude: str
+) -> Tensor:
+    """Return what separate ``torch.nn.Conv2d`` layers give, differentiably, kernels as given.
+
+    The numbers of the tokens are padded by numpy, and the tokens gathered by these numbers.
+    """
+    batch, tokens, channels = x.shape
+    number = torch.arange(1.0, tokens + 1, dtype=torch.float64).view(1, *size, 1)
+    with_zero = torch.cat([torch.zeros_like(x[:, :1]), x], dim=1)
+    total = torch.zeros(batch, channels, *size, dtype=x.dtype)
+    for kernel in kernels:
+        k = kernel.shape[-1]
+        index = torch.from_numpy(surround(number, k // 2, longitude, latitude)).long()[0, ..., 0]
+        layer = nn.Conv2d(
+            channels, channels, k, groups=channels // kernel.shape[1], bias=False, dtype=x.dtype
+        )
+        image = with_zero[:, index].permute(0, 3, 1, 2)
+        total = total + torch.func.functional_call(layer, {"weight": kernel}, (image,))
+    return total.permute(0, 2, 3, 1).reshape(x.shape)
+
+
+SIDES = st.one_of(st.integers(1, 7), st.sampled_from([45, 90]))
+
+
+@settings(max_examples=80, deadline=None)
 @given(
-    height=st.integers(1, 7),
-    width=st.integers(1, 7),
+    backend=st.sampled_from(BACKENDS),
+    height=SIDES,
+    width=SIDES,
     batch=st.integers(1, 2),
-    groups=st.integers(1, 3),
-    per_group=st.integers(1, 2),
-    sizes=st.lists(st.sampled_from([1, 3, 5, 7]), min_size=1, max_size=4),
+    channels=st.sampled_from([1, 3, 24, 65]),
+    sizes=st.one_of(
+        st.just([1, 3, 5]), st.lists(st.sampled_from([1, 3, 5, 7]), min_size=1, max_size=4)
+    ),
     longitude=st.sampled_from(["circular", "zero"]),
     latitude=st.sampled_from(["zero", "pole"]),
     seed=st.integers(0, 2**16),
 )
-def test_any_map_and_any_branches(
-    height, width, batch, groups, per_group, sizes, longitude, latitude, seed
+def test_outputs_and_every_gradient_of_any_map(
+    backend, height, width, batch, channels, sizes, longitude, latitude, seed
 ):
+    """Against separate layers in float64, whose padding and gradients are torch's and numpy's."""
     width = max(width, 2) if longitude == "circular" else width
     width += width % 2 if latitude == "pole" else 0
+    if height * width > 1000:
+        channels = min(channels, 3)  # keeps the reference quick
     size = (height, width)
-    channels = groups * per_group
-    x, kernels = draw(size, channels, tuple(sizes), batch=batch, per_group=per_group, seed=seed)
-    y = multi_convs(x, *kernels, size=size, longitude=longitude, latitude=latitude)
-    expected = branches(x, kernels, size, longitude, latitude)
+    x, kernels = draw(size, channels, tuple(sizes), batch=batch, seed=seed)
+    gradient = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(seed))
+    mine = [t.clone().requires_grad_() for t in (x, *kernels)]
+    theirs = [t.clone().requires_grad_() for t in (x, *kernels)]
+    pads = {"longitude": longitude, "latitude": latitude}
+    y = multi_convs(mine[0], *mine[1:], size=size, **pads, backend=backend)
+    expected = layers(theirs[0], theirs[1:], size, **pads)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-11)
+    got = torch.autograd.grad(y, mine, gradient)
+    wanted = torch.autograd.grad(expected, theirs, gradient)
+    for a, b in zip(got, wanted, strict=True):
+        assert (a - b).norm() <= 1e-12 * b.norm() + 1e-12
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    height=st.integers(1, 7),
+    width=st.integers(2, 7),
+    groups=st.integers(1, 3),
+    per_group=st.integers(2, 3),
+    sizes=st.lists(st.sampled_from([1, 3, 5, 7]), min_size=1, max_size=4),
+    longitude=st.sampled_from(["circular", "zero"]),
+    seed=st.integers(0, 2**16),
+)
+def test_groups_of_channels(height, width, groups, per_group, sizes, longitude, seed):
+    size = (height, width)
+    x, kernels = draw(size, groups * per_group, tuple(sizes), per_group=per_group, seed=seed)
+    y = multi_convs(x, *kernels, size=size, longitude=longitude)
+    expected = branches(x, kernels, size, longitude)
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-11)
 
 
@@ -140,44 +203,52 @@ def test_dense_kernels_are_a_full_conv2d():
 
 @pytest.mark.parametrize("shift", [1, 3, 7])
 @pytest.mark.parametrize("latitude", ["zero", "pole"])
-def test_turning_the_globe_first_or_last_is_the_same(shift, latitude):
+def test_turning_the_globe_first_or_last_is_the_same(shift, latitude, backend):
     size = (5, 8)
     x, kernels = draw(size)
 
     def turn(tokens: Tensor) -> Tensor:
         return tokens.view(2, *size, 3).roll(shift, dims=2).reshape(tokens.shape)
 
-    first = multi_convs(turn(x), *kernels, size=size, latitude=latitude)
-    last = turn(multi_convs(x, *kernels, size=size, latitude=latitude))
+    first = multi_convs(turn(x), *kernels, size=size, latitude=latitude, backend=backend)
+    last = turn(multi_convs(x, *kernels, size=size, latitude=latitude, backend=backend))
     torch.testing.assert_close(first, last, rtol=0, atol=1e-12)
 
 
-def test_an_edge_of_zeros_is_not_a_globe():
+def test_an_edge_of_zeros_is_not_a_globe(backend):
     x, kernels = draw((5, 8))
     turned = x.view(2, 5, 8, 3).roll(1, dims=2).reshape(x.shape)
-    y = multi_convs(x, *kernels, size=(5, 8), longitude="zero").view(2, 5, 8, 3)
-    z = multi_convs(turned, *kernels, size=(5, 8), longitude="zero").view(2, 5, 8, 3)
+    y = multi_convs(x, *kernels, size=(5, 8), longitude="zero", backend=backend).view(2, 5, 8, 3)
+    z = multi_convs(turned, *kernels, size=(5, 8), longitude="zero", backend=backend).view(
+        2, 5, 8, 3
+    )
     torch.testing.assert_close(z[:, :, 3:6], y[:, :, 2:5], rtol=0, atol=1e-12)
     assert (z[:, :, 0] - y[:, :, -1]).abs().min() > 1e-6
 
 
-def test_one_kernel_of_ones_counts_neighbours():
+def test_one_kernel_of_ones_counts_neighbours(backend):
     x = torch.ones(1, 12, 1, dtype=torch.float64)
-    counts = multi_convs(x, torch.ones(1, 1, 3, 3, dtype=torch.float64), size=(3, 4))
+    counts = multi_convs(
+        x, torch.ones(1, 1, 3, 3, dtype=torch.float64), size=(3, 4), backend=backend
+    )
     assert counts.view(3, 4).tolist() == [[6.0] * 4, [9.0] * 4, [6.0] * 4]
     counts = multi_convs(
-        x, torch.ones(1, 1, 3, 3, dtype=torch.float64), size=(3, 4), longitude="zero"
+        x,
+        torch.ones(1, 1, 3, 3, dtype=torch.float64),
+        size=(3, 4),
+        longitude="zero",
+        backend=backend,
     )
     assert counts.view(3, 4).tolist() == [[4, 6, 6, 4], [6, 9, 9, 6], [4, 6, 6, 4]]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tokens_that_lie_otherwise_in_memory(channels):
+def test_tokens_that_lie_otherwise_in_memory(channels, backend):
     x, kernels = draw((4, 6), channels)
     other = x.transpose(1, 2).contiguous().transpose(1, 2)
     torch.testing.assert_close(
-        multi_convs(other, *kernels, size=(4, 6)),
-        multi_convs(x, *kernels, size=(4, 6)),
+        multi_convs(other, *kernels, size=(4, 6), backend=backend),
+        multi_convs(x, *kernels, size=(4, 6), backend=backend),
         rtol=0,
         atol=1e-12,
     )
@@ -243,9 +314,9 @@ def test_no_radius_no_padding():
     assert pad_map(x, 0, "circular", "pole") is x
 
 
-def test_a_radius_larger_than_the_map():
+def test_a_radius_larger_than_the_map(backend):
     x, kernels = draw((2, 3), 2, (1, 11))
-    y = multi_convs(x, *kernels, size=(2, 3))
+    y = multi_convs(x, *kernels, size=(2, 3), backend=backend)
     torch.testing.assert_close(y, branches(x, kernels, (2, 3)), rtol=0, atol=1e-12)
 
 
@@ -255,12 +326,14 @@ def test_a_radius_larger_than_the_map():
 @pytest.mark.parametrize("longitude", ["circular", "zero"])
 @pytest.mark.parametrize("latitude", ["zero", "pole"])
 @pytest.mark.parametrize("size", [(3, 4), (4, 2)])
-def test_gradcheck(size, longitude, latitude):
+def test_gradcheck(size, longitude, latitude, backend):
     x, kernels = draw(size, 2, batch=1)
     inputs = [t.requires_grad_() for t in (x, *kernels)]
 
     def op(x: Tensor, *kernels: Tensor) -> Tensor:
-        return multi_convs(x, *kernels, size=size, longitude=longitude, latitude=latitude)
+        return multi_convs(
+            x, *kernels, size=size, longitude=longitude, latitude=latitude, backend=backend
+        )
 
     assert torch.autograd.gradcheck(op, inputs)
 
@@ -273,13 +346,15 @@ def test_gradcheck_of_dense_kernels():
 
 @pytest.mark.parametrize("longitude", ["circular", "zero"])
 @pytest.mark.parametrize("latitude", ["zero", "pole"])
-def test_every_branch_gets_its_slice_of_one_reduction(longitude, latitude):
+def test_every_branch_gets_its_slice_of_one_reduction(longitude, latitude, backend):
     """``G[c, d] = sum gy[c, p] x[c, p + d]``: one 25-tap reduction holds all three gradients."""
     size = (5, 6)
     x, kernels = draw(size)
     kernels = [k.requires_grad_() for k in kernels]
     gy = torch.randn(x.shape, dtype=torch.float64)
-    multi_convs(x, *kernels, size=size, longitude=longitude, latitude=latitude).backward(gy)
+    multi_convs(
+        x, *kernels, size=size, longitude=longitude, latitude=latitude, backend=backend
+    ).backward(gy)
     padded = torch.from_numpy(surround(x.view(2, *size, 3), 2, longitude, latitude))
     whole = torch.empty(3, 5, 5, dtype=torch.float64)
     for i in range(5):
@@ -291,12 +366,12 @@ def test_every_branch_gets_its_slice_of_one_reduction(longitude, latitude):
         torch.testing.assert_close(kernel.grad[:, 0], inner, rtol=0, atol=1e-12)
 
 
-def test_autograd_of_separate_layers_gives_the_same_gradients():
+def test_autograd_of_separate_layers_gives_the_same_gradients(backend):
     size = (5, 6)
     x, kernels = draw(size)
     gy = torch.randn(x.shape, dtype=torch.float64)
     mine = [t.clone().requires_grad_() for t in (x, *kernels)]
-    multi_convs(mine[0], *mine[1:], size=size).backward(gy)
+    multi_convs(mine[0], *mine[1:], size=size, backend=backend).backward(gy)
     theirs = [t.clone().requires_grad_() for t in (x, *kernels)]
     image = theirs[0].view(2, *size, 3).permute(0, 3, 1, 2)
     total = sum(
@@ -315,15 +390,15 @@ def test_autograd_of_separate_layers_gives_the_same_gradients():
 
 @pytest.mark.parametrize("longitude", ["circular", "zero"])
 @pytest.mark.parametrize("latitude", ["zero", "pole"])
-def test_the_gradient_of_the_tokens_is_the_adjoint(longitude, latitude):
+def test_the_gradient_of_the_tokens_is_the_adjoint(longitude, latitude, backend):
     size = (4, 6)
     x, kernels = draw(size)
     other, _ = draw(size, seed=1)
     gy, _ = draw(size, seed=2)
     x.requires_grad_()
     pads = {"longitude": longitude, "latitude": latitude}
-    multi_convs(x, *kernels, size=size, **pads).backward(gy)
-    there = (gy * multi_convs(other, *kernels, size=size, **pads)).sum()
+    multi_convs(x, *kernels, size=size, **pads, backend=backend).backward(gy)
+    there = (gy * multi_convs(other, *kernels, size=size, **pads, backend=backend)).sum()
     back = (x.grad * other).sum()
     assert abs(float(there - back)) <= 1e-12 * float(there.abs().clamp(min=1))
 
@@ -389,6 +464,7 @@ def test_under_adam_they_are_not():
         ((2, 12, 3), [(3, 1, 3, 3)], {"latitude": "circular"}, "'zero', 'pole'"),
         ((2, 12, 3), [(3, 1, 3, 3)], {"size": (12, 1)}, "at least 2 columns"),
         ((2, 12, 3), [(3, 1, 3, 3)], {"size": (4, 3), "latitude": "pole"}, "even number"),
+        ((2, 12, 3), [(3, 1, 3, 3)], {"backend": "cuda"}, "auto, triton, numba, torch"),
     ],
 )
 def test_refusals_say_what_is_wrong(x, kernels, options, message):
@@ -401,3 +477,53 @@ def test_one_column_is_fine_without_a_globe():
     x, kernels = draw((6, 1))
     y = multi_convs(x, *kernels, size=(6, 1), longitude="zero")
     torch.testing.assert_close(y, branches(x, kernels, (6, 1), "zero"), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("backend", "types", "shape", "message"),
+    [
+        ("numba", (torch.bfloat16, torch.bfloat16), (3, 1, 3, 3), "does not take torch.bfloat16"),
+        ("numba", (torch.float32, torch.float64), (3, 1, 3, 3), "float32, a kernel is not"),
+        ("numba", (torch.float32, torch.float32), (3, 3, 3, 3), "depthwise"),
+        ("triton", (torch.float64, torch.float64), (3, 1, 3, 3), "does not take torch.float64"),
+        ("triton", (torch.float32, torch.float32), (3, 1, 7, 7), "up to 5 x 5, not 7 x 7"),
+    ],
+)
+def test_what_was_asked_for_and_cannot_run(backend, types, shape, message):
+    x, kernel = torch.zeros(2, 12, 3, dtype=types[0]), torch.zeros(shape, dtype=types[1])
+    with pytest.raises(RuntimeError, match=f"backend='{backend}' cannot run: .*{message}"):
+        multi_convs(x, kernel, size=(3, 4), backend=backend)
+    multi_convs(x, kernel, size=(3, 4))  # "auto" finds a way
+
+
+# ---- second derivatives
+
+
+def test_torch_differentiates_twice():
+    x, kernels = draw((2, 3), 1, (1, 3), batch=1)
+    inputs = [t.requires_grad_() for t in (x, *kernels)]
+
+    def op(x: Tensor, *kernels: Tensor) -> Tensor:
+        return multi_convs(x, *kernels, size=(2, 3), backend="torch").square()
+
+    assert torch.autograd.gradgradcheck(op, inputs)
+
+
+def test_the_fast_ones_refuse_and_say_what_to_do():
+    x, kernels = draw((2, 3), 1, (1, 3), batch=1)
+    x.requires_grad_()
+    y = multi_convs(x, *kernels, size=(2, 3), backend="numba").square().sum()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="backend='torch'"):
+        slope.square().sum().backward()
+
+
+def test_sums_are_wide_whatever_the_tokens_are():
+    """In bfloat16 arithmetic 1 + 24 / 512 would be lost beside the rounding of each term."""
+    x = torch.ones(1, 30, 1, dtype=torch.bfloat16)
+    kernel = torch.full((1, 1, 5, 5), 1 / 512)
+    kernel[..., 2, 2] = 1.0
+    y = multi_convs(x, kernel, size=(5, 6), backend="torch").view(5, 6)
+    assert y[2].tolist() == [torch.tensor(1 + 24 / 512).bfloat16().item()] * 6
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(multi_convs(x, kernel, size=(5, 6), backend="torch").view(5, 6), y)

@@ -1,0 +1,1 @@
+"""Implementations for the CPU, imported only when chosen."""

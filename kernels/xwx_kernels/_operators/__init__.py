@@ -1,0 +1,1 @@
+"""The fast implementations as torch operators, for autograd, compilers and tracing."""

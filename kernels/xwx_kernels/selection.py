@@ -1,0 +1,83 @@
+"""Which implementation of an operation runs: one rule for all of them.
+
+``"auto"`` takes the fast implementation for the device (Triton on a GPU, numba on a CPU) where it
+can run, and torch otherwise. A name is an order: what cannot be obeyed is an error that says why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+__all__ = ["BACKENDS", "choose", "load"]
+
+BACKENDS = ("auto", "triton", "numba", "torch")
+
+#: Triton's interpreter runs kernels on the CPU, one operation after the other: for tests.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+_PREFERRED = {"cuda": "triton", "cpu": "numba"}
+_DEVICES = {"triton": "cuda", "numba": "cpu"}
+_INSTALLED = {name: find_spec(name) is not None for name in _DEVICES}
+
+
+def choose(
+    operation: str,
+    backend: str,
+    device: torch.device,
+    obstacle: Callable[[str], str | None],
+) -> str:
+    """Return the implementation to run: "triton", "numba" or "torch".
+
+    Parameters
+    ----------
+    operation : str
+        Its name, for messages.
+    backend : {"auto", "triton", "numba", "torch"}
+    device : torch.device
+        Where the tensors are.
+    obstacle : callable
+        From "triton" or "numba" to why this operation cannot run so on these inputs, or None.
+
+    Raises
+    ------
+    ValueError
+        For an unknown backend.
+    RuntimeError
+        When a backend was asked for by name and cannot run.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"{operation}: backend={backend!r}: choose from {', '.join(BACKENDS)}")
+    if backend == "torch":
+        return backend
+    if backend == "auto":
+        preferred = _PREFERRED.get(device.type, "torch")
+        if preferred == "torch" or _absence(preferred, device) or obstacle(preferred):
+            return "torch"
+        return preferred
+    reason = _absence(backend, device) or obstacle(backend)
+    if reason:
+        raise RuntimeError(
+            f"{operation}: backend={backend!r} cannot run: {reason}. "
+            "backend='auto' takes what can, backend='torch' runs everywhere"
+        )
+    return backend
+
+
+def load(backend: str, operation: str) -> Any:
+    """Import and return the module that implements an operation; "triton" or "numba"."""
+    return import_module(f"xwx_kernels._{backend}.{operation}")
+
+
+def _absence(backend: str, device: torch.device) -> str | None:
+    """Return why a backend cannot run anything on a device, or None when it can."""
+    if not _INSTALLED[backend]:
+        return f"the package {backend} is not installed"
+    if device.type == _DEVICES[backend] or (backend == "triton" and INTERPRETED):
+        return None
+    return f"{backend} kernels take tensors on {_DEVICES[backend]}, these are on {device.type}"
