@@ -1,0 +1,1 @@
+"""Implementations for GPUs, imported only when chosen."""
