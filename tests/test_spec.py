@@ -245,6 +245,7 @@ def _options_as_they_were():
 def test_defaults():
     assert get_options() == {
         "device": "auto",
+        "kernels": "auto",
         "precision": "float32",
         "progress": None,
     }
@@ -283,12 +284,13 @@ def test_devices(device):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"colour": "red"}, "unknown option 'colour': the options are device, precision"),
+        ({"colour": "red"}, "unknown option 'colour': the options are device, kernels"),
         ({"device": "tpu"}, "option device='tpu'"),
         ({"device": "cuda:x"}, "option device='cuda:x'"),
         ({"device": "cuda:"}, "option device='cuda:'"),
         ({"device": "cpu:banana"}, "option device"),
         ({"device": 0}, "option device=0"),
+        ({"kernels": "cuda"}, 'option kernels=.cuda.: give "auto", "triton", "numba" or "torch"'),
         ({"precision": "float16"}, 'give "float32" or "bfloat16"'),
         ({"precision": None}, "option precision=None"),
         ({"progress": "yes"}, "option progress='yes'"),

@@ -11,6 +11,7 @@ __all__ = ["get_options", "set_options"]
 
 _DEFAULTS: dict[str, Any] = {
     "device": "auto",
+    "kernels": "auto",
     "precision": "float32",
     "progress": None,
 }
@@ -19,6 +20,10 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "device": (
         '"auto", "cpu", "cuda", "cuda:<n>" or "mps"',
         lambda v: isinstance(v, str) and re.fullmatch("auto|cpu|mps|cuda(:[0-9]+)?", v) is not None,
+    ),
+    "kernels": (
+        '"auto", "triton", "numba" or "torch"',
+        lambda v: v in ("auto", "triton", "numba", "torch"),
     ),
     "precision": ('"float32" or "bfloat16"', lambda v: v in ("float32", "bfloat16")),
     "progress": (
@@ -43,6 +48,11 @@ class set_options:  # the name xarray users know
     device : str
         Where networks run: ``"auto"`` (the default: a GPU if there is one), ``"cpu"``,
         ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    kernels : {"auto", "triton", "numba", "torch"}
+        What computes the fused operations of a network: the fast implementation for the device
+        where it can run (``"auto"``, the default), or the one that is named. An operation that
+        comes in the named form and cannot run so is an error; one that does not come in it runs
+        as with ``"auto"``. ``"torch"`` is torch operations alone, for comparison.
     precision : {"float32", "bfloat16"}
         Precision of the arithmetic inside networks. Inputs and outputs are float32 either way.
     progress : bool or None

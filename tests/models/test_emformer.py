@@ -18,6 +18,7 @@ from xwx.models.layers.convolutions import MultiConvs
 from xwx.models.layers.embeddings import lay_out
 from xwx.models.layers.hierarchy import Prune, Recover, join, split
 from xwx.models.layers.maps import TokenMap
+from xwx.options import set_options
 from xwx.spec import Channel, Grid, Spec
 
 TINY = EMFormerConfig(
@@ -600,9 +601,9 @@ class Remembering:
     def __init__(self, log: list, steps: int = 0) -> None:
         self.log, self.steps = log, steps
 
-    def attend(self, q, k, v, mask):
-        self.log.append((q, k, v, mask))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    def attend(self, q, k, v):
+        self.log.append((q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v)
         return out, Remembering(self.log, self.steps + 1)
 
 
@@ -623,11 +624,10 @@ def test_a_memory_sees_the_global_blocks_and_comes_back(rows):
     coarse = network.where
     for prune in network.prune:
         coarse = coarse.merged(prune.axis)
-    tokens = coarse.height * coarse.width
+    tokens = coarse.valid * coarse.width  # what lies beyond the southern edge is not remembered
     assert len(log) == 2
-    for q, k, v, mask in log:
+    for q, k, v in log:
         assert q.shape == k.shape == v.shape == (2, 2, tokens, 8)
-        assert (mask is None) == (coarse.valid == coarse.height)
     _, again = network(x, None, after)
     assert [m.steps for m in again] == [0, 2, 0, 2]
     assert network(x, None, [None] * 4)[1] == [None] * 4
@@ -635,13 +635,45 @@ def test_a_memory_sees_the_global_blocks_and_comes_back(rows):
 
 def test_what_a_memory_answers_is_used():
     class Silent:
-        def attend(self, q, k, v, mask):
+        def attend(self, q, k, v):
             return torch.zeros_like(q), self
 
     network = build()
     x = states(network.spec)
     y, _ = network(x, None, [Silent()] * 4)
     assert (y - network(x)[0]).abs().max() > 1e-2
+
+
+# ---- the compiler, and the options
+
+
+def test_the_network_compiles_whole():
+    """Without a break in the graph, forward and backward, to the same bits."""
+    network = build(replace(TINY, dim=8, depth=2, levels=1, outer=0))
+    x = states(network.spec)
+    parameters = list(network.parameters())
+    y, _ = network(x)
+    expected = torch.autograd.grad(y.square().sum(), parameters)
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    z, _ = compiled(x)
+    assert torch.equal(y, z)
+    for a, b in zip(torch.autograd.grad(z.square().sum(), parameters), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_option_kernels_reaches_the_operations():
+    network = build()
+    x = states(network.spec)
+    y, _ = network(x)
+    with set_options(kernels="torch"):
+        torch.testing.assert_close(network(x)[0], y, rtol=0, atol=1e-12)
+    with set_options(kernels="triton"), pytest.raises(RuntimeError, match="float64"):
+        network(x)
+    with set_options(kernels="numba"):  # windows do not come in numba, and run as with "auto"
+        torch.testing.assert_close(network(x)[0], y, rtol=0, atol=0)
+    dense = build(replace(TINY, groups=1))
+    with set_options(kernels="numba"):  # nor do dense convolutions
+        dense(x)
 
 
 # ---- states, increments, units

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
+import xwx_kernels
 from torch import Tensor, nn
 
+from xwx.models.layers.kernels import backend
 from xwx.models.layers.maps import TokenMap
 from xwx.models.layers.memory import Memory
 
@@ -37,16 +38,16 @@ def global_attention(
     Returns
     -------
     Tensor, shape (B, N, D)
+        Zero in the padding rows of the map.
     Memory or None
         The memory for the next step, None when there was none.
     """
-    q, k, v = (split_heads(part, heads) for part in qkv.chunk(3, dim=-1))
-    mask = where.key_mask(qkv.device)
-    if memory is not None:
-        out, memory = memory.attend(q, k, v, mask)
-        return join_heads(out), memory
-    rows = None if mask is None else mask[None]  # one mask for all queries
-    return join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=rows)), None
+    q, k, v = (split_heads(part, heads) for part in where.crop(qkv).chunk(3, dim=-1))
+    if memory is None:
+        out = F.scaled_dot_product_attention(q, k, v)
+    else:
+        out, memory = memory.attend(q, k, v)
+    return where.restore(join_heads(out)), memory
 
 
 def window_attention(
@@ -55,7 +56,7 @@ def window_attention(
     """Attend inside windows; on a periodic map the windows tile the whole circle.
 
     A map whose columns do not divide is continued round the globe to the next multiple, so that
-    the last window sees its true eastern neighbours. Rows beyond the southern edge are masked.
+    the last window sees its true eastern neighbours. Padding rows are not attended to.
 
     Parameters
     ----------
@@ -73,44 +74,18 @@ def window_attention(
     Tensor, shape (B, h * w, D)
         Zero in the padding rows of the map.
     """
-    batch, _, width3 = qkv.shape
-    rows, columns = min(window[0], where.valid), min(window[1], where.width)
-    extra_rows, extra_columns = -where.valid % rows, -where.width % columns
-    shift = columns // 2 if roll and where.periodic and not extra_columns else 0
-    x = qkv.view(batch, where.height, where.width, width3)[:, : where.valid]
-    if shift:
-        x = x.roll(-shift, dims=2)
-    if extra_columns and where.periodic:
-        x = torch.cat([x, x[:, :, :extra_columns]], dim=2)
-    x = F.pad(x, (0, 0, 0, 0 if where.periodic else extra_columns, 0, extra_rows))
-    down, across = x.shape[1] // rows, x.shape[2] // columns
-    x = x.view(batch, down, rows, across, columns, width3).transpose(2, 3)
-    x = x.reshape(batch * down * across, rows * columns, width3)
-    q, k, v = (split_heads(part, heads) for part in x.chunk(3, dim=-1))
-    mask = _window_mask(where, (down, rows), (across, columns), qkv.device)
-    if mask is not None:
-        mask = mask.repeat(batch, 1)[:, None, None]
-    out = join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
-    out = out.view(batch, down, across, rows, columns, -1).transpose(2, 3)
-    out = out.reshape(batch, down * rows, across * columns, -1)[:, : where.valid, : where.width]
-    if shift:
-        out = out.roll(shift, dims=2)
-    out = F.pad(out, (0, 0, 0, 0, 0, where.height - where.valid))
-    return out.reshape(batch, where.height * where.width, -1)
-
-
-def _window_mask(
-    where: TokenMap, down: tuple[int, int], across: tuple[int, int], device: torch.device
-) -> Tensor | None:
-    """Return which tokens of each window hold data, (windows, tokens), or None for all."""
-    height, width = down[0] * down[1], across[0] * across[1]
-    full_width = where.periodic or width == where.width
-    if height == where.valid and full_width:
-        return None
-    row = torch.arange(height, device=device) < where.valid
-    column = torch.arange(width, device=device) < (width if full_width else where.width)
-    mask = (row[:, None] & column).view(*down, *across).transpose(1, 2)
-    return mask.reshape(down[0] * across[0], down[1] * across[1])
+    columns = min(window[1], where.width)
+    shift = columns // 2 if roll and where.periodic and where.width % columns == 0 else 0
+    out = xwx_kernels.window_attention(
+        where.crop(qkv),
+        size=where.data,
+        window=window,
+        heads=heads,
+        shift=shift,
+        longitude=where.longitude,
+        backend=backend("triton"),
+    )
+    return where.restore(out)
 
 
 class CrossAttention(nn.Module):

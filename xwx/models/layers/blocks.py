@@ -85,7 +85,7 @@ class Block(nn.Module):
         self, x: Tensor, where: TokenMap, memory: Memory | None = None
     ) -> tuple[Tensor, Memory | None]:
         """Transform tokens (B, N, D); windowed blocks hand a memory on untouched."""
-        qkv = where.blank_padding(self.qkv(self.norm_attention(x)))
+        qkv = self.qkv(self.norm_attention(x))
         if self.convs is not None:
             qkv = self.convs(qkv, where)
         if self.reach.window is None:

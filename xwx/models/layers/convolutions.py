@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from xwx_kernels import multi_convs
 
+from xwx.models.layers.kernels import backend
 from xwx.models.layers.maps import TokenMap
 
 __all__ = ["MultiConvs"]
@@ -48,6 +48,7 @@ class MultiConvs(nn.Module):
         self.groups = channels if groups is None else groups
         if self.groups < 1 or channels % self.groups:
             raise ValueError(f"multi-convs: {channels} channels do not divide by groups={groups}")
+        self.forms = ("triton", "numba") if self.groups == channels else ()
         self.latitude = latitude
         self.init = init
         self.kernels = nn.ParameterList(
@@ -73,19 +74,13 @@ class MultiConvs(nn.Module):
                 smallest[rows, rows % per_group, centre, centre] = 1.0
 
     def forward(self, x: Tensor, where: TokenMap) -> Tensor:
-        """Convolve tokens (B, h * w, C) as the map that they are."""
-        rows, columns = where.size
-        if self.latitude == "pole" and where.valid < rows:
-            # Beyond the last row with data lies the other side of the pole, not the padding.
-            rows, padding = where.valid, (rows - where.valid) * columns
-            return F.pad(self._convolve(x[:, :-padding], rows, where), (0, 0, 0, padding))
-        return self._convolve(x, rows, where)
-
-    def _convolve(self, x: Tensor, rows: int, where: TokenMap) -> Tensor:
-        return multi_convs(
-            x,
+        """Convolve tokens (B, h * w, C) as the map that they are; padding rows come out zero."""
+        y = multi_convs(
+            where.crop(x),
             *self.kernels,
-            size=(rows, where.width),
+            size=where.data,
             longitude=where.longitude,
             latitude=self.latitude,
+            backend=backend(*self.forms),
         )
+        return where.restore(y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["TokenMap"]
@@ -31,8 +32,13 @@ class TokenMap:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns, as the fused operations take them."""
+        """Rows and columns."""
         return self.height, self.width
+
+    @property
+    def data(self) -> tuple[int, int]:
+        """Rows and columns that hold data: the map that the fused operations are given."""
+        return self.valid, self.width
 
     @property
     def longitude(self) -> str:
@@ -52,8 +58,12 @@ class TokenMap:
         keep = torch.arange(x.shape[1], device=x.device) < self.valid * self.width
         return torch.where(keep[:, None], x, torch.zeros((), dtype=x.dtype, device=x.device))
 
-    def key_mask(self, device: torch.device) -> Tensor | None:
-        """Return which tokens (height * width) may be attended to; None for all."""
+    def crop(self, x: Tensor) -> Tensor:
+        """Return the tokens that hold data, (B, valid * width, D)."""
+        return x if self.valid == self.height else x[:, : self.valid * self.width]
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Undo :meth:`crop`, with zeros in the padding rows."""
         if self.valid == self.height:
-            return None
-        return torch.arange(self.height * self.width, device=device) < self.valid * self.width
+            return x
+        return F.pad(x, (0, 0, 0, (self.height - self.valid) * self.width))

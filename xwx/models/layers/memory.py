@@ -12,15 +12,13 @@ __all__ = ["Memory"]
 class Memory(Protocol):
     """What a block needs of a memory: attention over what it holds and the present."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Memory]:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Memory]:
         """Attend to remembered and present keys.
 
         Parameters
         ----------
         q, k, v : Tensor, shape (B, heads, N, d)
-            Queries, keys and values of the present state.
-        mask : Tensor of bool, shape (N,), optional
-            Which present tokens hold data.
+            Queries, keys and values of the present state, without padding.
 
         Returns
         -------
