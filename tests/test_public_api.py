@@ -41,8 +41,11 @@ forecast(model=None, steps=40, *, start=None, variables=None, store=None, seed=N
 ACCESSOR_PROPERTIES = {"area_weights"}
 
 KERNELS = """
-multi_convs(x, *kernels, size, longitude='circular', latitude='zero')
-"""
+MemoryAttention(out, mass, score)
+memory_attention(q, k, v, cache_k=None, cache_v=None, cache_score=None, alpha=0.9, *, bias=None, backend='auto')
+multi_convs(x, *kernels, size, longitude='circular', latitude='zero', backend='auto')
+window_attention(qkv, *, size, window, heads, shift=0, longitude='circular', backend='auto')
+"""  # noqa: E501
 
 ERRORS = {
     "CheckpointError": (errors.XwxError, ValueError),

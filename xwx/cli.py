@@ -235,7 +235,7 @@ def _installation() -> dict[str, str]:
     from xwx.models.registry import resolve_device
 
     found = {"xwx": __version__, "python": platform.python_version()}
-    for package in ("torch", "triton", "xarray", "numpy", "zarr"):
+    for package in ("torch", "triton", "numba", "xarray", "numpy", "zarr"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

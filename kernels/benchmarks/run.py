@@ -1,104 +1,66 @@
 """Time the kernels against what they replace and print one table.
 
-``python kernels/benchmarks/run.py [--repeats 30]``. One thread, CPU time of this process, the
-competitors by turns in one process, the median of the repeats after a warm-up.
+``python kernels/benchmarks/run.py [--device cuda] [--only multi_convs] [--repeats 50]``
+
+Every line gives the time, the ratio to our version, and how far from the floor of the device it
+is: the larger of the bytes that must move over the measured copy bandwidth, and the operations
+that must be done over the measured rate of the unit that does them.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+import datetime
 
+import memory_attention
+import multi_convs
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from xwx_kernels import multi_convs
+import window_attention
+from measuring import Case, Ceilings, ceilings, describe, measure
 
-#: Batch, rows, columns, channels: the bundled model's map, the valley of the 1.4 degree preset,
-#: and an odd map between them.
-MAPS = {
-    "37 x 72, 192 channels": (4, 37, 72, 192),
-    "16 x 32, 2304 channels": (1, 16, 32, 2304),
-    "45 x 90, 384 channels": (1, 45, 90, 384),
+KERNELS = {
+    module.__name__: module.cases for module in (multi_convs, memory_attention, window_attention)
 }
-SIZES = (1, 3, 5)
-
-
-def competitors(
-    batch: int, rows: int, columns: int, channels: int
-) -> dict[str, Callable[[], None]]:
-    """Return one forward and backward pass of each way to write the same operation."""
-    torch.manual_seed(0)
-    tokens = torch.randn(batch, rows * columns, channels, requires_grad=True)
-    image = torch.randn(batch, channels, rows, columns, requires_grad=True)
-    kernels = [torch.randn(channels, 1, k, k, requires_grad=True) for k in SIZES]
-    gradient = torch.randn(batch, rows * columns, channels)
-    gradient_image = torch.randn(batch, channels, rows, columns)
-
-    def clear() -> None:
-        for tensor in (tokens, image, *kernels):
-            tensor.grad = None
-
-    def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-        r = kernel.shape[-1] // 2
-        x = F.pad(x, (r, r, 0, 0), mode="circular") if r else x
-        return F.conv2d(x, kernel, padding=(r, 0), groups=channels)
-
-    def fused() -> None:
-        clear()
-        multi_convs(tokens, *kernels, size=(rows, columns)).backward(gradient)
-
-    def branches() -> None:
-        clear()
-        x = tokens.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
-        y = convolve(x, kernels[0]) + convolve(x, kernels[1]) + convolve(x, kernels[2])
-        y.permute(0, 2, 3, 1).reshape(tokens.shape).backward(gradient)
-
-    def branches_image() -> None:
-        clear()
-        y = convolve(image, kernels[0]) + convolve(image, kernels[1]) + convolve(image, kernels[2])
-        y.backward(gradient_image)
-
-    def single_image() -> None:
-        clear()
-        convolve(image, kernels[2]).backward(gradient_image)
-
-    return {
-        "multi_convs": fused,
-        "three branches, tokens": branches,
-        "three branches, NCHW": branches_image,
-        "one 5 x 5, NCHW": single_image,
-    }
-
-
-def measure(runs: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Return the median CPU seconds of each run; the runs take turns."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for n in range(repeats + 2):
-        for name, run in runs.items():
-            began = time.process_time()
-            run()
-            if n >= 2:
-                times[name].append(time.process_time() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=30)
-    repeats = parser.parse_args().repeats
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", choices=KERNELS, help="one kernel; by default all")
+    parser.add_argument("--repeats", type=int, help="default: 50 on a GPU, 15 on a CPU")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
     torch.set_num_threads(1)
-    print(f"multi-convs, kernels {SIZES}, forward and backward, torch {torch.__version__}")
-    print(f"{'map':<26}{'way':<26}{'ms':>9}{'over multi_convs':>19}")
-    for label, shape in MAPS.items():
-        seconds = measure(competitors(*shape), repeats)
-        for name, value in seconds.items():
-            ratio = value / seconds["multi_convs"]
-            print(f"{label:<26}{name:<26}{1e3 * value:>9.2f}{ratio:>19.2f}")
-            label = ""
+    torch.manual_seed(0)
+    best = ceilings(device)
+    print(f"{describe(device)}; {datetime.date.today()}")
+    rates = ", ".join(
+        f"{unit} {str(dtype).removeprefix('torch.')} {rate / 1e12:.3g}"
+        for (unit, dtype), rate in best.rates.items()
+    )
+    print(f"measured: copy {best.copy / 1e9:.4g} GB/s; TFLOP/s: {rates}")
+    repeats = arguments.repeats or (50 if device.type == "cuda" else 15)
+    for name in [arguments.only] if arguments.only else KERNELS:
+        for case in KERNELS[name](device):
+            report(case, best, measure(case, device, repeats))
+
+
+def report(case: Case, best: Ceilings, seconds: dict[str, float]) -> None:
+    """Print the lines of one case."""
+    dtype = str(case.dtype).removeprefix("torch.")
+    floor = best.floor(case)
+    print(
+        f"\n{case.operation}, {case.size}, {dtype}, {case.passes}: "
+        f"{case.moved / 1e6:.1f} MB, {case.done / 1e9:.2f} GFLOP, floor {1e3 * floor:.4g} ms"
+    )
+    ours = next(iter(seconds.values()))
+    print(f"  {'way':<44}{'ms':>10}{'over ours':>11}{'over floor':>12}{'GB/s':>9}{'GFLOP/s':>10}")
+    for way, value in seconds.items():
+        print(
+            f"  {way:<44}{1e3 * value:>10.4g}{value / ours:>11.2f}{value / floor:>12.2f}"
+            f"{case.moved / value / 1e9:>9.4g}{case.done / value / 1e9:>10.4g}"
+        )
 
 
 if __name__ == "__main__":
