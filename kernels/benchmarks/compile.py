@@ -125,12 +125,13 @@ def _window(name: str, dtype: str, COLUMNS: int = 8, **changes: Any) -> Entry:
         function = window_attention.window_attention_backward
     qkv = torch.empty(1, 64 * 128, 3 * 768, dtype=DTYPES[dtype], device="meta")
     settings = window_attention.settings(qkv, (64, 128), (8, COLUMNS), 8, 0, "circular")
-    options = {key: settings.pop(key) for key in ("num_warps", "num_stages")}
+    options = {key: settings.pop(key) for key in LAUNCH}
     constants = {key: value for key, value in settings.items() if key.isupper()} | changes
     multiples = ("height", "width")
     return Entry(name, function, types | {"scale": "fp32"}, constants, dtype, multiples, options)
 
 
+LAUNCH = ("num_warps", "num_stages", "enable_fp_fusion")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _BRANCHES = {"ONE": True, "THREE": True, "FIVE": True}
 _EXTENTS = ("height", "width", "channels", "rows", "tiles", "total")

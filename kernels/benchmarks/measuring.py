@@ -1,17 +1,22 @@
 """Time ways to compute the same thing, and what the machine could do at best.
 
 On a CPU: one thread, processor time of this process, the ways by turns, the median. On a GPU: a
-CUDA graph of several calls on different inputs, so that neither the cost of launching nor a cache
-that still holds the last call's data is part of the figure; CUDA events, warm, the median.
+CUDA graph of several calls on different inputs, together four times what the last cache holds, so
+that neither the cost of launching nor data of an earlier call is part of the figure; CUDA events,
+warm, the median.
 """
 
 from __future__ import annotations
 
+import gc
+import math
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 
@@ -62,19 +67,32 @@ class Ceilings:
 def describe(device: torch.device) -> str:
     """Return the device and the versions, for the head of a table."""
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
+        name = f"{torch.cuda.get_device_name(device)}; Triton {version('triton')}"
     else:
         name = f"{_processor()}, 1 thread"
     return f"{name}; torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def measure(case: Case, device: torch.device, repeats: int) -> dict[str, float]:
-    """Return the median seconds of each way."""
-    if device.type == "cuda":
-        sets = 3 if case.moved < 2**28 else 2
-        ways = [case.build() for _ in range(sets)]
-        return {name: _on_gpu([w[name] for w in ways], repeats) for name in ways[0]}
-    return by_turns(case.build(), repeats)
+    """Return the median seconds of each way; not a number for one that failed."""
+    if device.type != "cuda":
+        return by_turns(case.build(), repeats)
+    # Every case is compiled for its own shape, and none falls back at the limit of recompilations.
+    torch.compiler.reset()
+    cache = torch.cuda.get_device_properties(device).L2_cache_size
+    few = 2 if case.moved >= 2**28 else 3
+    ways = [case.build() for _ in range(max(few, min(32, math.ceil(4 * cache / case.moved))))]
+    seconds = {}
+    for name in ways[0]:
+        try:
+            seconds[name] = _on_gpu([w[name] for w in ways], repeats)
+        except Exception as error:  # one way that fails is one missing line
+            first = str(error).splitlines()[:1]
+            print(f"  {name}: {type(error).__name__}: {first}", file=sys.stderr, flush=True)
+            seconds[name] = math.nan
+        gc.collect()
+        torch.cuda.empty_cache()
+    return seconds
 
 
 def by_turns(ways: Ways, repeats: int) -> dict[str, float]:
@@ -124,27 +142,40 @@ def _alone(way: Callable[[], object], device: torch.device) -> float:
     return by_turns({"": way}, 7)[""]
 
 
+#: Seconds of replays that a way gets at most, and of one call beyond which it is not captured.
+ENOUGH, SLOW = 0.2, 0.5
+
+
 def _on_gpu(calls: Sequence[Callable[[], object]], repeats: int) -> float:
     """Return the median device seconds of one call, by replays of a graph of all of them."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3):
-            for call in calls:
-                call()
+        calls[0]()  # compiles
+        begin.record()
+        calls[0]()
+        end.record()
+        end.synchronize()
+        once = begin.elapsed_time(end) * 1e-3
+        if once > SLOW:
+            return once
+        for call in calls:
+            call()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for call in calls:
             call()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     times = []
-    for n in range(repeats + 5):
+    for n in range(max(5, min(repeats, int(ENOUGH / (once * len(calls))))) + 3):
+        # The device waits 0.1 ms, in which the launch of the graph reaches it.
+        torch.cuda._sleep(200_000)
         begin.record()
         graph.replay()
         end.record()
         end.synchronize()
-        if n >= 5:
+        if n >= 3:
             times.append(begin.elapsed_time(end) * 1e-3 / len(calls))
     return statistics.median(times)
 

@@ -21,17 +21,28 @@ ON_GPU = tuple(
 )
 
 
-def cases(device: torch.device) -> Iterator[Case]:
+#: At these batches the compiled ways are timed too; each takes seconds to compile.
+COMPILED = (4,)
+QUICK = (4, 64, 128, 2304)
+
+
+def cases(device: torch.device, *, quick: bool = False) -> Iterator[Case]:
     """Yield forward alone and forward with backward at every size."""
     on_gpu = device.type == "cuda"
     for dtype in (torch.float32, torch.bfloat16) if on_gpu else (torch.float32,):
-        for shape in ON_GPU if on_gpu else ON_CPU:
+        for shape in ((QUICK,) if quick else ON_GPU) if on_gpu else ON_CPU:
             for backward in (False, True):
-                yield _case(shape, dtype, device, backward=backward)
+                compiled = on_gpu and not quick and shape[0] in COMPILED
+                yield _case(shape, dtype, device, backward=backward, compiled=compiled)
 
 
 def _case(
-    shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, backward: bool
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    backward: bool,
+    compiled: bool,
 ) -> Case:
     batch, rows, columns, channels = shape
     elements = batch * rows * columns * channels
@@ -43,7 +54,7 @@ def _case(
         f"{batch} x {rows} x {columns}, {channels} channels",
         "forward+backward" if backward else "forward",
         dtype,
-        lambda: ways(shape, dtype, device, backward=backward),
+        lambda: ways(shape, dtype, device, backward=backward, compiled=compiled),
         maps * elements * width,
         passes * 2 * 25 * elements,
         "vector",
@@ -56,6 +67,7 @@ def ways(
     device: torch.device | None = None,
     *,
     backward: bool = True,
+    compiled: bool = False,
 ) -> Ways:
     """Return the ways to compute the same sums, on fresh inputs.
 
@@ -112,10 +124,10 @@ def ways(
     else:
         chosen["three branches, NCHW"] = (branches, image, kernels)
         chosen["one 5 x 5, NCHW"] = (branches_of_one, image, [single])
-    if tokens.is_cuda:
-        for name in list(chosen)[1:]:
+    if compiled:
+        for name in ("three branches, tokens", "one 5 x 5, tokens, channels last"):
             run, x, weights = chosen[name]
-            chosen[f"{name}, compiled"] = (torch.compile(run), x, weights)
+            chosen[f"{name}, compiled"] = (torch.compile(run, dynamic=False), x, weights)
     return {name: (lambda way=way: complete(*way)) for name, way in chosen.items()}
 
 

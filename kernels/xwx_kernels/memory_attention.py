@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from xwx_kernels._operators.memory_attention import fused
-from xwx_kernels.precision import as_given
+from xwx_kernels.precision import as_given, has_type
 from xwx_kernels.selection import BACKENDS
 
 __all__ = ["MemoryAttention", "memory_attention", "reference"]
@@ -158,7 +158,8 @@ def _fusible(q: Tensor) -> bool:
     if q.numel() == 0:
         return False
     if q.device.type == "cuda":
-        return q.dtype != torch.float64 and torch.version.hip is None
+        usable = q.dtype != torch.float64 and torch.version.hip is None
+        return usable and has_type(q.device, q.dtype)
     return q.device.type == "cpu"
 
 

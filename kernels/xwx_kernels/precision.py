@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-__all__ = ["as_given"]
+__all__ = ["as_given", "has_type"]
 
 
 def as_given(device: torch.device) -> AbstractContextManager[object]:
@@ -17,3 +17,10 @@ def as_given(device: torch.device) -> AbstractContextManager[object]:
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def has_type(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether a device computes in a type: NVIDIA's before Ampere know no bfloat16."""
+    if device.type != "cuda" or dtype != torch.bfloat16 or torch.version.hip is not None:
+        return True
+    return torch.cuda.get_device_properties(device).major >= 8

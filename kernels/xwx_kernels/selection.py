@@ -1,13 +1,16 @@
 """Which implementation of an operation runs: one rule for all of them.
 
 ``"auto"`` takes the fast implementation for the device (Triton on a GPU, numba on a CPU) where it
-can run, and torch otherwise. A name is an order: what cannot be obeyed is an error that says why.
+can run, and torch otherwise; it warns if that is because an installed package is broken. A name is
+an order: what cannot be obeyed is an error that says why.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -59,8 +62,11 @@ def choose(
         preferred = _PREFERRED.get(device.type, "torch")
         if preferred == "torch" or _absence(preferred, device) or obstacle(preferred):
             return "torch"
+        if broken := _broken(preferred):
+            warnings.warn(f"{broken}. Torch computes in its place, slower", stacklevel=3)
+            return "torch"
         return preferred
-    reason = _absence(backend, device) or obstacle(backend)
+    reason = _absence(backend, device) or obstacle(backend) or _broken(backend)
     if reason:
         raise RuntimeError(
             f"{operation}: backend={backend!r} cannot run: {reason}. "
@@ -81,3 +87,18 @@ def _absence(backend: str, device: torch.device) -> str | None:
     if device.type == _DEVICES[backend] or (backend == "triton" and INTERPRETED):
         return None
     return f"{backend} kernels take tensors on {_DEVICES[backend]}, these are on {device.type}"
+
+
+def _broken(backend: str) -> str | None:
+    """Return why an installed backend cannot be imported, or None when it can."""
+    # A compiler that traces this call finds out when it runs what it has traced.
+    return None if torch.compiler.is_compiling() else _import_error(backend)
+
+
+@cache
+def _import_error(backend: str) -> str | None:
+    try:
+        import_module(backend)
+    except ImportError as error:
+        return f"the package {backend} is installed but cannot be imported: {error}"
+    return None

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xwx_kernels._operators.window_attention import fused
-from xwx_kernels.precision import as_given
+from xwx_kernels.precision import as_given, has_type
 from xwx_kernels.selection import choose
 
 __all__ = ["gather_windows", "reference", "window_attention"]
@@ -174,6 +174,8 @@ def _obstacle(backend: str, qkv: Tensor, window: tuple[int, int]) -> str | None:
         return "there is none of this operation"
     if qkv.dtype not in _LARGEST:
         return f"it does not take {qkv.dtype}"
+    if not has_type(qkv.device, qkv.dtype):
+        return f"{torch.cuda.get_device_name(qkv.device)} does not compute in {qkv.dtype}"
     largest, tokens = _LARGEST[qkv.dtype], window[0] * window[1]
     if tokens > largest:
         return f"its windows of {qkv.dtype} go up to {largest} tokens, this one has {tokens}"

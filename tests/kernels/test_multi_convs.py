@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from xwx_kernels import multi_convs
+from xwx_kernels import multi_convs, selection
 from xwx_kernels.multi_convs import fuse_kernels, pad_map
 
 BACKENDS = ["torch", "numba"]
@@ -489,7 +489,8 @@ def test_one_column_is_fine_without_a_globe():
         ("triton", (torch.float32, torch.float32), (3, 1, 7, 7), "up to 5 x 5, not 7 x 7"),
     ],
 )
-def test_what_was_asked_for_and_cannot_run(backend, types, shape, message):
+def test_what_was_asked_for_and_cannot_run(backend, types, shape, message, monkeypatch):
+    monkeypatch.setattr(selection, "INTERPRETED", True)  # Triton takes these tensors
     x, kernel = torch.zeros(2, 12, 3, dtype=types[0]), torch.zeros(shape, dtype=types[1])
     with pytest.raises(RuntimeError, match=f"backend='{backend}' cannot run: .*{message}"):
         multi_convs(x, kernel, size=(3, 4), backend=backend)

@@ -76,6 +76,28 @@ def test_an_order_that_can_be_obeyed(backend, monkeypatch):
     assert choose(backend, {"numba": CPU, "triton": CUDA}[backend]) == backend
 
 
+@pytest.fixture
+def numba_is_broken(monkeypatch):
+    without(monkeypatch)
+
+    def fail(name: str) -> None:
+        raise ImportError(f"{name} needs NumPy 1.0 or less")
+
+    monkeypatch.setattr(selection, "import_module", fail)
+    selection._import_error.cache_clear()
+    yield
+    selection._import_error.cache_clear()
+
+
+@pytest.mark.usefixtures("numba_is_broken")
+def test_a_broken_package_is_told_of():
+    """Auto does without it; an order for it is an error."""
+    with pytest.warns(UserWarning, match="numba is installed but .*Torch"):
+        assert choose("auto", CPU) == "torch"
+    with pytest.raises(RuntimeError, match="cannot run: .*NumPy 1"):
+        choose("numba", CPU)
+
+
 def test_the_interpreter_takes_tensors_of_the_cpu(monkeypatch):
     without(monkeypatch)
     monkeypatch.setattr(selection, "INTERPRETED", True)

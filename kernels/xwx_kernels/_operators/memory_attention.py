@@ -181,7 +181,8 @@ def _kernel(q: Tensor) -> tuple[str, int]:
         return "cpu", 1
     if q.dtype == torch.float32:
         return "efficient", 4
-    if q.shape[-1] <= 256 and torch.cuda.get_device_capability(q.device) >= (8, 0):
+    # Beyond 192 channels its gradient needs more shared memory than a GeForce or an L4 has.
+    if q.shape[-1] <= 192 and torch.cuda.get_device_capability(q.device) >= (8, 0):
         return "flash", 8
     return "efficient", 8
 
@@ -206,8 +207,12 @@ def _heads_inside(x: Tensor) -> Tensor:
 
 def _targets(inputs: Sequence[Tensor | None], need: list[bool]) -> list[Tensor]:
     """Return room for the gradient of each input; no room, but the same axes, where not needed."""
+    # All on one device: a tensor on the CPU, even an empty one, keeps compilers from CUDA graphs.
+    device = next(x.device for x in inputs if x is not None)
     return [
-        torch.empty(0) if x is None else x.new_empty((*x.shape[:-1], x.shape[-1] if n else 0))
+        torch.empty(0, device=device)
+        if x is None
+        else x.new_empty((*x.shape[:-1], x.shape[-1] if n else 0))
         for x, n in zip(inputs, need, strict=True)
     ]
 

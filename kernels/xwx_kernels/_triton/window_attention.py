@@ -273,4 +273,6 @@ def settings(
         "WIDE": INTERPRETED,
         "num_warps": 8 if single or slots > 64 else 4,
         "num_stages": 1 if single or slots > 64 else 2,
+        # A multiplication and an addition are one instruction, whatever the default is.
+        "enable_fp_fusion": True,
     }
