@@ -94,7 +94,7 @@ def test_a_broken_package_is_told_of():
     """Auto does without it; an order for it is an error."""
     with pytest.warns(UserWarning, match="numba is installed but .*Torch"):
         assert choose("auto", CPU) == "torch"
-    with pytest.raises(RuntimeError, match="cannot run: .*NumPy 1"):
+    with pytest.raises(RuntimeError, match="installed but cannot be imported"):
         choose("numba", CPU)
 
 
