@@ -20,10 +20,14 @@ import torch
 from torch import Tensor
 
 from xwx_kernels._operators.memory_attention import fused
+from xwx_kernels.arguments import check_tensors
 from xwx_kernels.precision import as_given, has_type
-from xwx_kernels.selection import BACKENDS
+from xwx_kernels.selection import BACKENDS, transformed
 
 __all__ = ["MemoryAttention", "memory_attention", "reference"]
+
+
+_TENSORS = ("q", "k", "v", "cache_k", "cache_v", "cache_score", "bias")
 
 
 class MemoryAttention(NamedTuple):
@@ -74,11 +78,11 @@ def memory_attention(
         Weight of the present mass in the scores, from 0 to 1.
     bias : Tensor, shape (heads, M + 1), optional
         Added to the logits of all keys of a frame; the last column is the present. -inf hides a
-        cached frame.
+        frame; with all of them hidden the result is NaN.
     backend : {"auto", "torch"}
         What computes it. ``"auto"`` is flash attention frame by frame on CPUs and on CUDA, which
-        differentiates once, and the reference elsewhere and for float64 on CUDA. ``"torch"`` is
-        the reference, which differentiates any number of times.
+        differentiates once, and the reference elsewhere, for float64 on CUDA, for ``torch.func``
+        and in forward mode. ``"torch"`` is the reference, which differentiates any number of times.
 
     Returns
     -------
@@ -91,6 +95,8 @@ def memory_attention(
 
     Raises
     ------
+    TypeError
+        For what is not a tensor of floating point.
     ValueError
         For shapes or devices that do not agree, a cache without scores, `alpha` outside 0 to 1,
         or an unknown backend.
@@ -98,6 +104,8 @@ def memory_attention(
         For ``backend="triton"`` and ``"numba"``, in which this operation does not exist.
     """
     _check_backend(backend)
+    given = zip(_TENSORS, (q, k, v, cache_k, cache_v, cache_score, bias), strict=True)
+    check_tensors("memory_attention", {n: x for n, x in given if x is not None})
     if (cache_k is None) != (cache_v is None):
         raise ValueError("memory_attention: one of cache_k and cache_v is given: pass both or none")
     if cache_k is None or cache_v is None:
@@ -109,10 +117,12 @@ def memory_attention(
         raise ValueError(f"memory_attention: alpha={alpha}: pass a weight from 0 to 1")
     attend = fused if backend == "auto" and _fusible(q) else reference
     out, z = attend(q.to(_compute_type(q)), k, v, cache_k, cache_v, bias)
-    with torch.no_grad():
-        mass = z.softmax(2).mean((1, 3))
-        past = alpha * mass[:, :-1] + (1 - alpha) * cached.to(mass.dtype)
-        return MemoryAttention(out, mass, torch.cat([past, mass[:, -1:]], dim=1))
+    if attend is fused and out.requires_grad:
+        out = out.clone()  # backward needs what the caller may change in place
+    # Detached, not under no_grad: an exported program cannot switch gradients off and on.
+    mass = z.detach().softmax(2).mean((1, 3))
+    past = alpha * mass[:, :-1] + (1 - alpha) * cached.detach().to(mass.dtype)
+    return MemoryAttention(out, mass, torch.cat([past, mass[:, -1:]], dim=1))
 
 
 def reference(
@@ -155,7 +165,7 @@ def _compute_type(q: Tensor) -> torch.dtype:
 
 def _fusible(q: Tensor) -> bool:
     """Whether torch has a flash attention that returns logsumexp for these queries."""
-    if q.numel() == 0:
+    if q.numel() == 0 or transformed():
         return False
     if q.device.type == "cuda":
         usable = q.dtype != torch.float64 and torch.version.hip is None
@@ -183,10 +193,10 @@ def _check(
     bias: Tensor | None,
 ) -> Tensor:
     """Refuse what does not fit together; return the scores, which are there then."""
-    if q.ndim != 4 or not q.is_floating_point() or 0 in q.shape[1:]:
+    if q.ndim != 4 or 0 in q.shape[1:]:
         raise ValueError(
-            f"memory_attention: q has shape {tuple(q.shape)} and type {q.dtype}: need floating "
-            "point (B, heads, N, d) with at least one head, token and channel"
+            f"memory_attention: q has shape {tuple(q.shape)}: need (B, heads, N, d) with at least "
+            "one head, token and channel"
         )
     batch, heads, rows, width = q.shape
     frames = cache_k.shape[2] if cache_k.ndim == 5 else "M"
@@ -206,17 +216,10 @@ def _check(
         ("cache_score", cache_score, (batch, frames)),
         ("bias", bias, (heads, columns)),
     ):
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
+        if tensor is not None and tuple(tensor.shape) != shape:
             need = f"({', '.join(map(str, shape))})"
             raise ValueError(
                 f"memory_attention: {name} has shape {tuple(tensor.shape)}: need {need} to go "
                 f"with q of shape {present}"
-            )
-        if tensor.device != q.device:
-            raise ValueError(
-                f"memory_attention: {name} is on {tensor.device}, q is on {q.device}: move it with "
-                f"{name}.to(q.device)"
             )
     return cache_score

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xwx_kernels._operators.multi_convs import fused
+from xwx_kernels.arguments import check_pair, check_tensors
 from xwx_kernels.precision import as_given
 from xwx_kernels.selection import choose
 
@@ -52,6 +53,8 @@ def multi_convs(
     backend : {"auto", "triton", "numba", "torch"}
         What computes it. The fast implementations are for depthwise kernels and differentiate
         once; ``"torch"`` is made of differentiable torch operations and takes everything.
+        ``"auto"`` is Triton on a GPU, and numba on a CPU where there are enough channels and
+        columns for it to be faster; torch for the rest, for ``torch.func`` and in forward mode.
 
     Returns
     -------
@@ -60,14 +63,20 @@ def multi_convs(
 
     Raises
     ------
+    TypeError
+        For what is not a tensor of floating point, and a size that is not two whole numbers.
     ValueError
-        For shapes that do not agree, an even kernel, an unknown padding, a circular map of one
-        column, a pole on a map with an odd number of columns, or an unknown backend.
+        For shapes or devices that do not agree, an even kernel, an unknown padding, a circular map
+        of one column, a pole on a map with an odd number of columns, or an unknown backend.
     RuntimeError
         When `backend` names an implementation that cannot run on these inputs.
     """
     _check(x, kernels, size, longitude, latitude)
-    chosen = choose("multi_convs", backend, x.device, lambda name: _obstacle(name, x, kernels))
+    chosen = choose(
+        *("multi_convs", backend, x.device),
+        lambda name: _obstacle(name, x, kernels),
+        pays=lambda name: _pays(name, x, kernels, size[1]),
+    )
     if chosen == "torch":
         return reference(x, *kernels, size=size, longitude=longitude, latitude=latitude)
     y: Tensor = fused(x, list(kernels), *size, longitude, latitude, chosen)
@@ -80,6 +89,8 @@ def reference(
     """Pad, convolve once with the fused kernel, in torch operations."""
     batch, _, channels = x.shape
     kernel = fuse_kernels(kernels)
+    if not channels:  # of which there are no groups; the product is empty, and differentiable
+        return x * kernel.sum().to(x.dtype)
     wide = torch.promote_types(torch.promote_types(x.dtype, kernel.dtype), torch.float32)
     radius = kernel.shape[-1] // 2
     padded = pad_map(x.reshape(batch, *size, channels), radius, longitude, latitude).to(wide)
@@ -127,7 +138,7 @@ def pad_map(x: Tensor, radius: int, longitude: str, latitude: str) -> Tensor:
     height, width = x.shape[1:3]
     if latitude == "pole":
         # Row -1-i is row i seen across the pole; beyond the other pole the map starts again.
-        row = torch.arange(-radius, height + radius, device=x.device) % (2 * height)
+        row = _around(2 * height, height + 2 * radius, -radius, x.device)
         across = row >= height
         row = torch.where(across, 2 * height - 1 - row, row)
         turned = torch.where(across[:, None], width // 2, 0)
@@ -137,10 +148,19 @@ def pad_map(x: Tensor, radius: int, longitude: str, latitude: str) -> Tensor:
         if radius <= width:
             x = torch.cat([x[:, :, width - radius :], x, x[:, :, :radius]], dim=2)
         else:
-            x = x[:, :, torch.arange(-radius, width + radius, device=x.device) % width]
+            x = x[:, :, _around(width, width + 2 * radius, -radius, x.device)]
     margin_lon = radius if longitude == "zero" else 0
     margin_lat = radius if latitude == "zero" else 0
     return F.pad(x, (0, 0, margin_lon, margin_lon, margin_lat, margin_lat))
+
+
+def _around(period: int, count: int, first: int, device: torch.device) -> Tensor:
+    """Return `count` places in a row on a circle, from a negative one on.
+
+    Compilers take no remainders of what may be negative, so this begins some turns later.
+    """
+    start = first + period * (-first // period + 1)
+    return (torch.arange(count, device=device) + start) % period
 
 
 def _obstacle(backend: str, x: Tensor, kernels: tuple[Tensor, ...]) -> str | None:
@@ -149,8 +169,6 @@ def _obstacle(backend: str, x: Tensor, kernels: tuple[Tensor, ...]) -> str | Non
         return f"it is for depthwise kernels (C, 1, k, k), these are {tuple(kernels[0].shape)}"
     types = _TYPES[backend]
     for tensor in (x, *kernels):
-        if tensor.device != x.device:
-            return f"tokens are on {x.device}, a kernel is on {tensor.device}"
         if tensor.dtype not in types:
             return f"it does not take {tensor.dtype}"
     if backend == "numba" and any(k.dtype != x.dtype for k in kernels):
@@ -161,6 +179,24 @@ def _obstacle(backend: str, x: Tensor, kernels: tuple[Tensor, ...]) -> str | Non
     return None
 
 
+def _pays(backend: str, x: Tensor, kernels: tuple[Tensor, ...], width: int) -> bool:
+    """Return whether a fast implementation is faster than torch's convolution on these inputs."""
+    if backend != "numba":
+        return True
+    if x.dtype == torch.float64:  # for which torch's convolution on a CPU is a plain loop
+        return x.shape[2] >= 8
+    trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *kernels))
+    largest = max(k.shape[-1] for k in kernels)
+    channels, columns = _WORTH[trains][min(largest, 5)]
+    return x.shape[2] >= channels and width >= columns
+
+
+#: Channels and columns from which numba is the faster one in float32, by whether gradients are
+#: wanted and by the largest kernel, 5 for more. It computes 64 channels even where there are fewer.
+_WORTH = {
+    False: {1: (16, 16), 3: (192, 64), 5: (128, 32)},
+    True: {1: (16, 16), 3: (192, 64), 5: (32, 16)},
+}
 #: What the fast implementations take.
 _TYPES = {
     "triton": (torch.float32, torch.bfloat16, torch.float16),
@@ -172,11 +208,14 @@ _LARGEST = 5
 def _check(
     x: Tensor, kernels: tuple[Tensor, ...], size: tuple[int, int], longitude: str, latitude: str
 ) -> None:
+    check_tensors("multi_convs", {"x": x} | {f"kernels[{n}]": k for n, k in enumerate(kernels)})
+    check_pair("multi_convs", "size", size)
     height, width = size
     if x.ndim != 3 or x.shape[1] != height * width:
+        images = "; images (B, C, h, w) become such by x.flatten(2).mT" if x.ndim == 4 else ""
         raise ValueError(
             f"multi_convs: x has shape {tuple(x.shape)}, but size={size} needs (B, "
-            f"{height * width}, C): pass tokens in row-major order"
+            f"{height * width}, C): pass tokens in row-major order{images}"
         )
     if not kernels:
         raise ValueError("multi_convs: no kernel given; pass at least one of shape (C, 1, k, k)")

@@ -1,8 +1,8 @@
 """Which implementation of an operation runs: one rule for all of them.
 
 ``"auto"`` takes the fast implementation for the device (Triton on a GPU, numba on a CPU) where it
-can run, and torch otherwise; it warns if that is because an installed package is broken. A name is
-an order: what cannot be obeyed is an error that says why.
+can run and pays, and torch otherwise; it warns if that is because an installed package is broken. A
+name is an order: what cannot be obeyed is an error that says why.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
-__all__ = ["BACKENDS", "choose", "load"]
+__all__ = ["BACKENDS", "choose", "load", "transformed"]
 
 BACKENDS = ("auto", "triton", "numba", "torch")
 
@@ -34,6 +35,9 @@ def choose(
     backend: str,
     device: torch.device,
     obstacle: Callable[[str], str | None],
+    *,
+    pays: Callable[[str], bool] = lambda name: True,
+    offered: tuple[str, ...] = BACKENDS,
 ) -> str:
     """Return the implementation to run: "triton", "numba" or "torch".
 
@@ -46,6 +50,10 @@ def choose(
         Where the tensors are.
     obstacle : callable
         From "triton" or "numba" to why this operation cannot run so on these inputs, or None.
+    pays : callable
+        From "triton" or "numba" to whether that is worth while on these inputs, for ``"auto"``.
+    offered : tuple of str
+        The backends that this operation has.
 
     Raises
     ------
@@ -55,18 +63,23 @@ def choose(
         When a backend was asked for by name and cannot run.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"{operation}: backend={backend!r}: choose from {', '.join(BACKENDS)}")
+        raise ValueError(f"{operation}: backend={backend!r}: choose from {', '.join(offered)}")
     if backend == "torch":
         return backend
     if backend == "auto":
-        preferred = _PREFERRED.get(device.type, "torch")
-        if preferred == "torch" or _absence(preferred, device) or obstacle(preferred):
+        preferred = _PREFERRED.get(device.type)
+        if preferred is None or preferred not in offered or _hindrance(preferred, device, obstacle):
+            return "torch"
+        if not pays(preferred):
             return "torch"
         if broken := _broken(preferred):
             warnings.warn(f"{broken}. Torch computes in its place, slower", stacklevel=3)
             return "torch"
         return preferred
-    reason = _absence(backend, device) or obstacle(backend) or _broken(backend)
+    if backend not in offered:
+        reason: str | None = f"this operation has no {backend} kernel"
+    else:
+        reason = _hindrance(backend, device, obstacle) or _broken(backend)
     if reason:
         raise RuntimeError(
             f"{operation}: backend={backend!r} cannot run: {reason}. "
@@ -78,6 +91,26 @@ def choose(
 def load(backend: str, operation: str) -> Any:
     """Import and return the module that implements an operation; "triton" or "numba"."""
     return import_module(f"xwx_kernels._{backend}.{operation}")
+
+
+def transformed() -> bool:
+    """Return whether torch.func transforms this call, or forward-mode derivatives are on.
+
+    An operator is a black box to both. To forward mode it is a constant: its tangents would be
+    zero, without a word.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _hindrance(
+    backend: str, device: torch.device, obstacle: Callable[[str], str | None]
+) -> str | None:
+    """Return why a backend cannot run here, on these inputs, or None when it can."""
+    if reason := _absence(backend, device):
+        return reason
+    if transformed():
+        return "it knows nothing of torch.func and of forward-mode derivatives, which are at work"
+    return obstacle(backend)
 
 
 def _absence(backend: str, device: torch.device) -> str | None:

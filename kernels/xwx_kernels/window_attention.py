@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xwx_kernels._operators.window_attention import fused
+from xwx_kernels.arguments import check_count, check_pair, check_tensors
 from xwx_kernels.precision import as_given, has_type
-from xwx_kernels.selection import choose
+from xwx_kernels.selection import choose, transformed
 
 __all__ = ["gather_windows", "reference", "window_attention"]
 
 LONGITUDE = ("circular", "zero")
+OFFERED = ("auto", "triton", "torch")
 
 
 def window_attention(
@@ -57,7 +59,8 @@ def window_attention(
     backend : {"auto", "triton", "torch"}
         What computes it. ``"auto"`` is Triton on a GPU for windows of up to 64 tokens in float32
         and 128 in 16 bits, and ``scaled_dot_product_attention`` otherwise; both differentiate
-        once. ``"torch"`` is made of operations that differentiate any number of times.
+        once. ``"torch"`` is made of operations that differentiate any number of times, as
+        ``"auto"`` is for ``torch.func`` and in forward mode.
 
     Returns
     -------
@@ -66,6 +69,8 @@ def window_attention(
 
     Raises
     ------
+    TypeError
+        For what is not a tensor of floating point, or not a whole number.
     ValueError
         For shapes that do not agree, an empty window, a shift that the map or the window does not
         allow, an unknown longitude, or an unknown backend.
@@ -74,9 +79,13 @@ def window_attention(
     """
     _check(qkv, size, window, heads, shift, longitude)
     window = min(window[0], size[0]), min(window[1], size[1])
-    chosen = choose("window_attention", backend, qkv.device, lambda b: _obstacle(b, qkv, window))
+    chosen = choose(
+        *("window_attention", backend, qkv.device),
+        lambda _: _obstacle(qkv, window),
+        offered=OFFERED,
+    )
     if chosen == "torch":
-        exact = backend == "torch"
+        exact = backend == "torch" or transformed()
         return reference(qkv, size, window, heads, shift, longitude, exact=exact)
     out: Tensor = fused(qkv, *size, *window, heads, shift, longitude, chosen)
     return out
@@ -101,14 +110,15 @@ def reference(
     tokens, mask, slots = gather_windows(size, window, shift, longitude, qkv.device)
     windows, count = tokens.shape
     parts = qkv.index_select(1, tokens.flatten())
-    parts = parts.view(batch * windows, count, 3, heads, qkv.shape[2] // (3 * heads))
+    width = qkv.shape[2] // 3
+    parts = parts.view(batch * windows, count, 3, heads, width // heads)
     q, k, v = parts.permute(2, 0, 3, 1, 4).unbind()
     if mask is not None:
         mask = mask.repeat(batch, 1)[:, None, None]  # one mask for all heads and queries
     with as_given(qkv.device):
         attend = _attend if exact else F.scaled_dot_product_attention
         out = attend(q, k, v, mask)
-    out = out.transpose(1, 2).reshape(batch, windows * count, -1)
+    out = out.transpose(1, 2).reshape(batch, windows * count, width)
     return out.index_select(1, slots)
 
 
@@ -152,7 +162,8 @@ def gather_windows(
     if down * rows > height or (longitude == "zero" and across * columns > width):
         mask = inside.expand(down, across, rows, columns).reshape(tokens.shape)
     i = torch.arange(height, device=device)[:, None]
-    j = (torch.arange(width, device=device) - shift) % width
+    # Inductor takes no remainders of what may be negative.
+    j = (torch.arange(width, device=device) + (width - shift)) % width
     first = (i // rows * across + j // columns) * (rows * columns)
     slots = first + i % rows * columns + j % columns
     return tokens, mask, slots.flatten()
@@ -168,10 +179,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return out.to(q.dtype)
 
 
-def _obstacle(backend: str, qkv: Tensor, window: tuple[int, int]) -> str | None:
-    """Return why a fast implementation does not take these inputs, or None."""
-    if backend == "numba":
-        return "there is none of this operation"
+def _obstacle(qkv: Tensor, window: tuple[int, int]) -> str | None:
+    """Return why Triton does not take these inputs, or None."""
     if qkv.dtype not in _LARGEST:
         return f"it does not take {qkv.dtype}"
     if not has_type(qkv.device, qkv.dtype):
@@ -194,8 +203,13 @@ def _check(
     shift: int,
     longitude: str,
 ) -> None:
+    check_tensors("window_attention", {"qkv": qkv})
+    check_pair("window_attention", "size", size)
+    check_pair("window_attention", "window", window)
+    check_count("window_attention", "heads", heads)
+    check_count("window_attention", "shift", shift)
     height, width = size
-    if qkv.ndim != 3 or min(size) < 1 or qkv.shape[1] != height * width:
+    if qkv.ndim != 3 or qkv.shape[1] != height * width:
         raise ValueError(
             f"window_attention: qkv has shape {tuple(qkv.shape)}, but size={size} needs (B, "
             f"{height * width}, 3*D): pass tokens in row-major order"
@@ -205,8 +219,6 @@ def _check(
             f"window_attention: qkv has {qkv.shape[2]} channels, heads={heads}: need a multiple "
             "of 3 * heads, that is queries, keys and values of each head"
         )
-    if min(window) < 1:
-        raise ValueError(f"window_attention: window={window}: pass at least one row and one column")
     if longitude not in LONGITUDE:
         raise ValueError(f"window_attention: longitude={longitude!r}: choose from {LONGITUDE}")
     columns = min(window[1], width)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from xwx_kernels._operators import memory_attention as operators
@@ -196,6 +197,38 @@ def test_a_bias_is_added_to_the_logits_and_takes_a_frame_away():
         near(result.mass[:, 2:], fewer.mass, tolerance)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("hidden", [(4,), (3, 4), (0, 1, 4), (0, 1, 2, 4), (0, 1, 2, 3)])
+def test_any_frames_may_be_hidden(hidden, backend):
+    """Against the dense form, which drops them: the present and the newest frame, too."""
+    dtype, tolerance = precision(backend)
+    inputs = draw(dtype=dtype)
+    inputs["bias"][:, list(hidden)] = -math.inf
+    shown = [n for n in range(5) if n not in hidden]
+    for n in NAMES:
+        inputs[n].requires_grad_()
+    theirs = {n: x.detach().double().requires_grad_() for n, x in inputs.items()}
+    result = memory_attention(**inputs, backend=backend)
+    for actual, expected in zip(result, dense(inputs, 0.9), strict=True):
+        near(actual, expected, tolerance)
+    assert result.mass[:, list(hidden)].abs().max() == 0
+    result.out.sum().backward()
+    dense_torch(theirs).sum().backward()
+    for n in NAMES[:-1]:
+        near(inputs[n].grad, theirs[n].grad, 10 * tolerance)
+    near(inputs["bias"].grad[:, shown], theirs["bias"].grad[:, shown], 10 * tolerance)
+    assert inputs["bias"].grad[:, list(hidden)].abs().max() == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_to_attend_to_is_not_a_number(backend):
+    inputs = draw(dtype=precision(backend)[0])
+    inputs["bias"][1] = -math.inf
+    out = memory_attention(**inputs, backend=backend).out
+    assert out[:, 1].isnan().all()
+    assert out[:, [0, 2]].isfinite().all()
+
+
 # ---- scores
 
 
@@ -343,6 +376,84 @@ def test_the_fused_form_refuses_to_differentiate_twice():
     (first,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="backend='torch'"):
         first.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_forward_mode_and_transforms(backend):
+    dtype, _ = precision("torch")
+    inputs = draw(dtype=dtype)
+    generator = torch.Generator().manual_seed(1)
+    along = torch.randn(inputs["q"].shape, generator=generator, dtype=dtype).to(DEVICE)
+
+    def op(q: Tensor) -> Tensor:
+        return memory_attention(**(inputs | {"q": q}), backend=backend).out
+
+    def exact(q: Tensor) -> Tensor:
+        return dense_torch(inputs | {"q": q})
+
+    expected = torch.func.jvp(exact, (inputs["q"],), (along,))[1]
+    assert expected.abs().max() > 0.1
+    near(torch.func.jvp(op, (inputs["q"],), (along,))[1], expected, 1e-12)
+    with forward_ad.dual_level():
+        dual = op(forward_ad.make_dual(inputs["q"], along))
+        near(forward_ad.unpack_dual(dual).tangent, expected, 1e-12)
+    (ours,), (theirs,) = (torch.func.vjp(f, inputs["q"])[1](along) for f in (op, exact))
+    near(ours, theirs, 1e-12)
+    q = torch.stack([inputs["q"], along])
+    near(torch.func.vmap(op)(q), torch.stack([exact(x) for x in q]), 1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("frames", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_result_may_be_changed_in_place(dtype, frames, backend):
+    """As by a dropout in place: values and gradients are those of the same out of place."""
+    inputs = draw(frames=frames, dtype=dtype)
+    grads = []
+    for change in (lambda x: x * 2 + 1, lambda x: x.mul_(2).add_(1)):
+        q = inputs["q"].clone().requires_grad_()
+        out = change(memory_attention(**(inputs | {"q": q}), backend=backend).out)
+        grads += [out.detach(), *torch.autograd.grad(out.square().sum(), q)]
+    assert torch.equal(grads[0], grads[2])
+    assert torch.equal(grads[1], grads[3])
+    factor = torch.ones((), device=DEVICE, dtype=dtype, requires_grad=True)
+    memory_attention(**inputs, backend=backend).out.mul_(factor).sum().backward()
+    assert factor.grad.isfinite()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_exported_program_is_saved_and_read(backend, tmp_path):
+    """With gradients on, as by default."""
+    inputs = draw(dtype=torch.float32)
+
+    class Scores(torch.nn.Module):
+        def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+            return tuple(memory_attention(*tensors, backend=backend))
+
+    arguments = tuple(x for n, x in inputs.items() if n != "bias")
+    program = torch.export.export(Scores(), arguments)
+    torch.export.save(program, tmp_path / "scores.pt2")
+    found = torch.export.load(tmp_path / "scores.pt2").module()(*arguments)
+    for a, b in zip(found, memory_attention(*arguments, backend=backend), strict=True):
+        near(a, b, 1e-6)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 4])
+def test_the_gradient_of_the_bias_in_half_precision(frames):
+    """It adds up to zero over the frames, and is zero for one; rounding is not in its way."""
+    inputs = draw(2, 4, 256, 32, frames, dtype=torch.bfloat16)
+    bias = inputs["bias"] = inputs["bias"].float().requires_grad_()
+    gradient = torch.randn(inputs["q"].shape, generator=torch.Generator().manual_seed(1))
+    gradient = gradient.to(DEVICE, torch.bfloat16)
+    memory_attention(**inputs).out.backward(gradient)
+    theirs = {n: x.detach().double().requires_grad_(n == "bias") for n, x in inputs.items()}
+    dense_torch(theirs).backward(gradient.double())
+    exact = theirs["bias"].grad
+    assert (bias.grad.double() - exact).norm() <= 4e-3 * exact.norm() + 1e-12
+    assert bias.grad.double().sum(1).abs().max() <= 1e-6 * (1 + exact.abs().max())
+    if frames == 0:
+        assert bias.grad.abs().max() == 0
 
 
 # ---- what is not done
@@ -662,6 +773,19 @@ def test_refusals_say_what_is_wrong(changes, message):
         memory_attention(**inputs)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", [*NAMES, "cache_score"])
+def test_types_that_would_lose_something(name, backend):
+    """A cast would cut digits or an imaginary part without a word."""
+    for dtype, remedy in ((torch.int64, r"\.float\(\)"), (torch.complex64, r"\.real")):
+        inputs = draw()
+        inputs[name] = inputs[name].to(dtype)
+        with pytest.raises(TypeError, match=f"{name} has type {dtype}: .*{name}{remedy}"):
+            memory_attention(**inputs, backend=backend)
+    with pytest.raises(TypeError, match=f"{name} is a numpy.ndarray"):
+        memory_attention(**(draw() | {name: draw()[name].cpu().numpy()}), backend=backend)
+
+
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
 def test_alpha_is_a_weight(alpha):
     with pytest.raises(ValueError, match=r"alpha=.*from 0 to 1"):
@@ -671,8 +795,6 @@ def test_alpha_is_a_weight(alpha):
 def test_other_refusals():
     with pytest.raises(ValueError, match="choose from auto, torch"):
         memory_attention(**draw(), backend="cuda")
-    with pytest.raises(ValueError, match=r"type torch\.int64"):
-        memory_attention(**{n: x.long() for n, x in draw().items()})
     inputs = draw()
     inputs["cache_v"] = inputs["cache_v"].to("meta")
     with pytest.raises(ValueError, match="cache_v is on meta"):

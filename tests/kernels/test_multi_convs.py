@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from xwx_kernels import multi_convs, selection
 from xwx_kernels.multi_convs import fuse_kernels, pad_map
 
@@ -465,12 +468,68 @@ def test_under_adam_they_are_not():
         ((2, 12, 3), [(3, 1, 3, 3)], {"size": (12, 1)}, "at least 2 columns"),
         ((2, 12, 3), [(3, 1, 3, 3)], {"size": (4, 3), "latitude": "pole"}, "even number"),
         ((2, 12, 3), [(3, 1, 3, 3)], {"backend": "cuda"}, "auto, triton, numba, torch"),
+        ((2, 0, 3), [(3, 1, 3, 3)], {"size": (0, 4)}, r"size=\(0, 4\): pass at least one row"),
+        ((2, 3, 3, 4), [(3, 1, 3, 3)], {}, r"images .* by x\.flatten\(2\)\.mT"),
     ],
 )
 def test_refusals_say_what_is_wrong(x, kernels, options, message):
     options = {"size": (3, 4), **options}
     with pytest.raises(ValueError, match=message):
         multi_convs(torch.zeros(x), *(torch.zeros(k) for k in kernels), **options)
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.int64}, r"x has type torch\.int64: pass floating point, as in x\.float\(\)"),
+        ({"x": torch.bool}, r"x has type torch\.bool"),
+        ({"x": torch.complex64}, r"x has type torch\.complex64: pass x\.real and x\.imag"),
+        ({"kernels": torch.int32}, r"kernels\[0\] has type torch\.int32"),
+        ({"kernels": torch.complex128}, r"kernels\[0\] has type torch\.complex128"),
+        ({"x": torch.Tensor.numpy}, r"x is a numpy\.ndarray: pass a torch\.Tensor"),
+        ({"kernels": lambda k: [k, k]}, r"kernels\[0\] is a list: pass its tensors one by one"),
+    ],
+)
+def test_types_that_would_lose_something(change, message, backend):
+    """A cast would cut digits or an imaginary part without a word."""
+    given = {"x": torch.ones(2, 12, 3), "kernels": torch.ones(3, 1, 3, 3)}
+    for name, kind in change.items():
+        given[name] = given[name].to(kind) if isinstance(kind, torch.dtype) else kind(given[name])
+    with pytest.raises(TypeError, match=message):
+        multi_convs(*given.values(), size=(3, 4), backend=backend)
+
+
+@pytest.mark.parametrize("size", [12, (3.0, 4.0), (3, 4, 1), None, "34"])
+def test_a_size_is_two_whole_numbers(size):
+    with pytest.raises(TypeError, match=r"size=.*pass two whole numbers, rows and columns"):
+        multi_convs(torch.ones(2, 12, 3), torch.ones(3, 1, 3, 3), size=size)
+
+
+def test_whole_numbers_of_numpy_will_do():
+    x, kernels = draw((3, 4))
+    size = tuple(np.array([3, 4]))
+    assert torch.equal(multi_convs(x, *kernels, size=size), multi_convs(x, *kernels, size=(3, 4)))
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_tensors_on_two_devices(backend):
+    x, kernels = draw((3, 4))
+    kernels[1] = kernels[1].to("meta")
+    with pytest.raises(ValueError, match=r"kernels\[1\] is on meta, x is on cpu"):
+        multi_convs(x, *kernels, size=(3, 4), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0), (0, 0)])
+def test_nothing_in_nothing_out(batch, channels, backend):
+    x, kernels = draw((3, 4), channels, batch=batch)
+    inputs = [t.requires_grad_() for t in (x, *kernels)]
+    y = multi_convs(*inputs, size=(3, 4), backend=backend)
+    grads = torch.autograd.grad(y.sum(), inputs)
+    assert y.shape == x.shape
+    assert [g.shape for g in grads] == [t.shape for t in inputs]
+    assert all(g.count_nonzero() == 0 for g in grads[1:])
 
 
 def test_one_column_is_fine_without_a_globe():
@@ -495,6 +554,104 @@ def test_what_was_asked_for_and_cannot_run(backend, types, shape, message, monke
     with pytest.raises(RuntimeError, match=f"backend='{backend}' cannot run: .*{message}"):
         multi_convs(x, kernel, size=(3, 4), backend=backend)
     multi_convs(x, kernel, size=(3, 4))  # "auto" finds a way
+
+
+# ---- where auto is torch
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, x: Tensor, *kernels: Tensor, **options) -> str:
+    """Return the implementation that a call takes."""
+    calls = []
+    module = sys.modules[multi_convs.__module__]
+    run = module.fused
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fused", lambda *a: (calls.append(a[-1]), run(*a))[1])
+        multi_convs(x, *kernels, **options)
+    return calls[0] if calls else "torch"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "channels", "width", "forward", "training"),
+    [
+        ((1,), 15, 128, "torch", "torch"),
+        ((1,), 16, 16, "numba", "numba"),
+        ((3,), 191, 128, "torch", "torch"),
+        ((3, 1), 192, 64, "numba", "numba"),
+        ((3,), 192, 63, "torch", "torch"),
+        ((1, 3, 5), 31, 128, "torch", "torch"),
+        ((1, 3, 5), 32, 128, "torch", "numba"),
+        ((7,), 127, 32, "torch", "numba"),
+        ((7,), 128, 32, "numba", "numba"),
+        ((1, 3, 5), 128, 31, "torch", "numba"),
+        ((1, 3, 5), 300, 15, "torch", "torch"),
+    ],
+)
+def test_auto_takes_numba_where_it_is_faster(
+    sizes, channels, width, forward, training, monkeypatch
+):
+    x, kernels = draw((2, width), channels, sizes, batch=1)
+    x, kernels, size = x.float(), [k.float() for k in kernels], (2, width)
+    assert taken(monkeypatch, x, *kernels, size=size) == forward
+    assert taken(monkeypatch, x, *kernels, size=size, backend="numba") == "numba"
+    kernels[0].requires_grad_()
+    assert taken(monkeypatch, x, *kernels, size=size) == training
+    with torch.no_grad():
+        assert taken(monkeypatch, x, *kernels, size=size) == forward
+
+
+def test_in_float64_few_channels_are_enough(monkeypatch):
+    for channels, expected in ((7, "torch"), (8, "numba")):
+        x, kernels = draw((2, 4), channels)
+        assert taken(monkeypatch, x, *kernels, size=(2, 4)) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+def test_forward_mode():
+    """The operation is linear in the tokens, so its derivative is itself, and never zero."""
+    x, kernels = draw((3, 16), 8)
+    along, _ = draw((3, 16), 8, seed=1)
+
+    def op(x: Tensor) -> Tensor:
+        return multi_convs(x, *kernels, size=(3, 16))
+
+    expected = branches(along, kernels, (3, 16))
+    assert expected.abs().max() > 1
+    _, tangent = torch.func.jvp(op, (x,), (along,))
+    torch.testing.assert_close(tangent, expected, rtol=0, atol=1e-11)
+    with forward_ad.dual_level():
+        dual = op(forward_ad.make_dual(x, along))
+        tangent = forward_ad.unpack_dual(dual).tangent
+    torch.testing.assert_close(tangent, expected, rtol=0, atol=1e-11)
+    whole = torch.compile(
+        lambda x: torch.func.jvp(op, (x,), (along,))[1], fullgraph=True, backend="aot_eager"
+    )
+    torch.testing.assert_close(whole(x), expected, rtol=0, atol=1e-11)
+    torch.compiler.reset()
+    with pytest.raises(RuntimeError, match=r"forward-mode .*backend='torch'"):
+        torch.func.jvp(
+            lambda x: multi_convs(x, *kernels, size=(3, 16), backend="numba"), (x,), (along,)
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+def test_transforms_of_torch_func():
+    """Gradients, whole Jacobians and maps over an axis are those of separate layers."""
+    size = (2, 3)
+    x, kernels = draw(size, 8, (1, 3), batch=1)
+
+    def op(x: Tensor, *kernels: Tensor) -> Tensor:
+        return multi_convs(x, *kernels, size=size)
+
+    wanted = torch.autograd.functional.jacobian(
+        lambda x, *k: layers(x, list(k), size, "circular", "zero"), (x, *kernels)
+    )
+    for jacobian in (torch.func.jacfwd, torch.func.jacrev):
+        found = jacobian(op, argnums=(0, 1, 2))(x, *kernels)
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    many, _ = draw(size, 8, (1, 3), batch=6, seed=1)
+    mapped = torch.func.vmap(lambda x: op(x, *kernels))(many.unflatten(0, (3, 2)))
+    torch.testing.assert_close(mapped.flatten(0, 1), op(many, *kernels), rtol=0, atol=1e-12)
 
 
 # ---- second derivatives
@@ -528,3 +685,27 @@ def test_sums_are_wide_whatever_the_tokens_are():
     assert y[2].tolist() == [torch.tensor(1 + 24 / 512).bfloat16().item()] * 6
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(multi_convs(x, kernel, size=(5, 6), backend="torch").view(5, 6), y)
+
+
+# ---- compiled
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("latitude", ["zero", "pole"])
+def test_compiled_for_any_size(latitude):
+    """Sizes of maps that the compiler does not know, some smaller than the kernel."""
+
+    def op(x: Tensor, kernel: Tensor) -> Tensor:
+        size = (x.shape[1], x.shape[2])
+        tokens = x.flatten(1, 2)
+        return multi_convs(tokens, kernel, size=size, latitude=latitude, backend="torch")
+
+    compiled = torch.compile(op, dynamic=True, fullgraph=True)
+    for size in ((4, 6), (6, 8), (2, 4)):
+        x, kernels = draw(size, 3, (7,))
+        tokens = x.unflatten(1, size)
+        expected = branches(x, kernels, size, latitude=latitude)
+        torch.testing.assert_close(compiled(tokens, *kernels), expected, rtol=0, atol=1e-11)
+    torch.compiler.reset()

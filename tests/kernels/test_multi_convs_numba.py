@@ -185,6 +185,21 @@ def test_an_infinite_gradient_is_not_made_nan_by_missing_columns():
     assert dk[0, 0, 0].tolist() == dk[0, 0, 2].tolist() == [0.0] * 3
 
 
+@pytest.mark.parametrize("latitude", ["zero", "pole"])
+@pytest.mark.parametrize("size", [(3, 6), (2, 14)])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_taps_beyond_an_edge_do_not_see_what_is_not_finite(bad, size, latitude):
+    """A tap that reaches beyond an edge of zeros has no such term, so it stays finite."""
+    for place in np.ndindex(size):
+        x, kernels, gy = draw(size, 2)
+        x.view(2, *size, 2)[1, *place, 0] = bad
+        found = results(x, kernels, gy, size, "zero", latitude)[2:]
+        wanted = expected(x, kernels, gy, size, "zero", latitude)[2:]
+        for a, b in zip(found, wanted, strict=True):
+            assert torch.equal(a.isfinite(), b.isfinite())
+        assert found[2].isfinite().any()
+
+
 # ---- what is not asked for is not done
 
 

@@ -46,6 +46,51 @@ def test_auto_falls_back(monkeypatch):
     assert choose("auto", CUDA, "too hot") == "torch"
 
 
+def test_auto_takes_what_is_faster(monkeypatch):
+    """What does not pay is not chosen; an order for it is obeyed."""
+    without(monkeypatch)
+
+    def pays(name: str) -> bool:
+        assert name == "numba"
+        return False
+
+    assert selection.choose("stir", "auto", CPU, lambda name: None, pays=pays) == "torch"
+    assert selection.choose("stir", "numba", CPU, lambda name: None, pays=pays) == "numba"
+
+
+def test_a_backend_that_the_operation_does_not_have(monkeypatch):
+    without(monkeypatch)
+    some = ("auto", "triton", "torch")
+    assert selection.choose("stir", "auto", CPU, lambda name: None, offered=some) == "torch"
+    with pytest.raises(RuntimeError, match="this operation has no numba kernel"):
+        selection.choose("stir", "numba", CPU, lambda name: None, offered=some)
+    with pytest.raises(ValueError, match=r"choose from auto, triton, torch$"):
+        selection.choose("stir", "nubma", CPU, lambda name: None, offered=some)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+def test_what_an_operator_knows_nothing_of(monkeypatch):
+    """Under torch.func and in forward mode auto is torch, and an order is refused."""
+    without(monkeypatch)
+    seen = []
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        seen.append((selection.transformed(), choose("auto", CPU), choose("torch", CPU)))
+        with pytest.raises(RuntimeError, match=r"torch\.func .*backend='torch'"):
+            choose("numba", CPU)
+        return x.sum()
+
+    x = torch.ones(2)
+    torch.func.jvp(call, (x,), (x,))
+    torch.func.vmap(call)(x[None])
+    torch.func.grad(call)(x)
+    with torch.autograd.forward_ad.dual_level():
+        call(x)
+    assert seen == [(True, "torch", "torch")] * 4
+    assert not selection.transformed()
+    assert choose("auto", CPU) == "numba"
+
+
 @pytest.mark.parametrize("device", [CPU, CUDA, OTHER])
 def test_torch_is_never_refused(device, monkeypatch):
     without(monkeypatch, "triton", "numba")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -371,6 +373,55 @@ def test_compiled_as_one_graph(case, backend):
     torch.testing.assert_close(slope, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_compiled_with_inductor(backend):
+    case = ((16, 32), (8, 8), 4, "circular")
+    qkv, gradient = draw(case[0], 4, 4, dtype=torch.float32, batch=1)
+
+    def op(x: Tensor) -> Tensor:
+        return window_attention(x, heads=4, **options_of(case, backend=backend))
+
+    torch.compiler.reset()
+    compiled = torch.compile(op, fullgraph=True)
+    keys = seen(*case)
+    close(compiled(qkv.detach()), attend(qkv, 4, keys), 1e-5)  # without gradients it is fused more
+    (slope,) = torch.autograd.grad(compiled(qkv), qkv, gradient)
+    close(slope, slopes(qkv, gradient, 4, keys), 1e-5)
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_forward_mode_and_transforms(backend):
+    case = MAPS[3]
+    qkv, along = (x.detach() for x in (draw(case[0])[0], draw(case[0], seed=1)[0]))
+
+    def op(x: Tensor) -> Tensor:
+        return window_attention(x, heads=2, **options_of(case, backend=backend))
+
+    _, tangent = torch.func.jvp(op, (qkv,), (along,))
+    step = 1e-5
+    difference = (op(qkv + step * along) - op(qkv - step * along)) / (2 * step)
+    close(tangent, difference.cpu(), 1e-8)
+    gradient = draw(case[0], seed=2)[1]
+    (slope,) = torch.func.vjp(op, qkv)[1](gradient)
+    close(slope, slopes(qkv, gradient, 2, seen(*case)), 1e-12)
+    mapped = torch.func.vmap(op)(qkv[:, None])[:, 0]
+    torch.testing.assert_close(mapped, op(qkv), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "triton"])
+@pytest.mark.parametrize("case", [MAPS[1], MAPS[3], MAPS[4]], ids=str)
+def test_an_empty_batch_is_an_empty_result(case, backend):
+    qkv, gradient = draw(case[0], batch=0, dtype=torch.float32)
+    out = window_attention(qkv, heads=2, **options_of(case, backend=backend))
+    assert out.shape == gradient.shape
+    assert torch.autograd.grad(out, qkv, gradient)[0].shape == qkv.shape
+
+
 def test_second_derivatives_are_refused_with_the_way_out():
     qkv, gradient = draw((4, 6), dtype=torch.float32)
     out = window_attention(qkv, heads=2, **options_of(MAPS[1]))
@@ -399,7 +450,7 @@ def test_second_derivatives_are_refused_with_the_way_out():
         ((2, 12, 12), {"shift": 4, "window": (2, 9)}, r"shift=4 is not in 0, \.\.\., 3"),
         ((2, 12, 12), {"shift": 1, "longitude": "zero"}, "longitude='circular'.*pass shift=0"),
         ((2, 12, 12), {"shift": 1, "window": (2, 3)}, "4 % 3 = 1: pass shift=0"),
-        ((2, 12, 12), {"backend": "cuda"}, "backend='cuda'"),
+        ((2, 12, 12), {"backend": "cuda"}, "backend='cuda': choose from auto, triton, torch$"),
     ],
 )
 def test_refusals_say_what_is_wrong(shape, options, message):
@@ -409,9 +460,28 @@ def test_refusals_say_what_is_wrong(shape, options, message):
 
 
 @pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (torch.Tensor.int, {}, r"qkv has type torch\.int32: pass floating point"),
+        (lambda x: x.to(torch.complex64), {}, r"qkv has type torch\.complex64: pass qkv\.real"),
+        (torch.Tensor.numpy, {}, r"qkv is a numpy\.ndarray: pass a torch\.Tensor"),
+        (torch.clone, {"window": 2}, "window=2: pass two whole numbers, rows and columns"),
+        (torch.clone, {"size": 12}, "size=12: pass two whole numbers"),
+        (torch.clone, {"window": (2.0, 2)}, r"window=\(2\.0, 2\): pass two whole numbers"),
+        (torch.clone, {"heads": 2.0}, r"heads=2\.0: pass a whole number"),
+        (torch.clone, {"shift": 1.0}, r"shift=1\.0: pass a whole number"),
+    ],
+)
+def test_types_that_do_not_fit(change, options, message):
+    options = {"size": (3, 4), "window": (2, 2), "heads": 2, **options}
+    with pytest.raises(TypeError, match=message):
+        window_attention(change(torch.zeros(2, 12, 12)), **options)
+
+
+@pytest.mark.parametrize(
     ("backend", "dtype", "window", "message"),
     [
-        ("numba", torch.float32, (2, 2), "numba"),
+        ("numba", torch.float32, (2, 2), "this operation has no numba kernel"),
         ("triton", torch.float64, (2, 2), "does not take torch.float64"),
         ("triton", torch.float32, (5, 13), "float32 go up to 64 tokens, this one has 65"),
         ("triton", torch.bfloat16, (5, 26), "bfloat16 go up to 128 tokens, this one has 130"),

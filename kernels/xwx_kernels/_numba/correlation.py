@@ -134,9 +134,13 @@ def _sum_group(
 
 @compiled
 def _correlate_group(
-    other: Any, taps: Any, ring: Any, mine: Any, terms: Any, here: Any, place: Any
+    other: Any, taps: Any, ring: Any, mine: Any, terms: Any, columns: Any, here: Any, place: Any
 ) -> None:
-    """Add to all taps what four columns of the other map give to them, or the few at its end."""
+    """Add to all taps what four columns of the other map give to them, or the few at its end.
+
+    Where there are fewer, or a tap reaches beyond an edge, it is one column at a time and only
+    those that exist: with zeros in place of the others, zero times Inf would be NaN.
+    """
     of, count, channels, valid = here
     for j in range(count):
         i, k = np.uintp(of + j * channels), np.uintp(j * BLOCK)
@@ -146,25 +150,30 @@ def _correlate_group(
             mine[k + c] = 0
     first, last, _, column, turn, size, pitch = place
     for n in range(first, last):
-        at = terms[n, 0] * pitch + column + terms[n, 2] * turn
+        seen = column + terms[n, 2] * turn
+        at = terms[n, 0] * pitch + seen
         tap = terms[n, 1] * size
+        inside = columns[seen] >= 0 and columns[seen + size + GROUP - 2] >= 0
+        whole = count == GROUP and inside
         done = 0
-        while count == GROUP and done + 5 <= size:
+        while whole and done + 5 <= size:
             i, k = np.uintp((at + done) * BLOCK), np.uintp((tap + done) * BLOCK)
             _correlate_4x5(taps, k, ring, i, mine)
             done += 5
         for t in range(done, size):
             i, k = np.uintp((at + t) * BLOCK), np.uintp((tap + t) * BLOCK)
-            if count == GROUP:
+            if whole:
                 _correlate_4x1(taps, k, ring, i, mine)
             else:
-                # Zeros in place of the missing columns would not do: zero times Inf is NaN.
                 for j in range(np.uintp(count)):
-                    _correlate_1x1(taps, k, ring, i + j * _1, mine, j * _1)
+                    if columns[np.uintp(seen + t) + j] >= 0:
+                        _correlate_1x1(taps, k, ring, i + j * _1, mine, j * _1)
 
 
 @compiled
-def _row(arrays: Any, scratch: Any, terms: Any, at: int, where: Any, shape: Any) -> None:
+def _row(
+    arrays: Any, scratch: Any, terms: Any, columns: Any, at: int, where: Any, shape: Any
+) -> None:
     """Compute a row of the result, and add to the taps what the same row of `other` gives."""
     _, other, weights, result, _ = arrays
     ring, sums, mine, taps = scratch
@@ -181,7 +190,7 @@ def _row(arrays: Any, scratch: Any, terms: Any, at: int, where: Any, shape: Any)
             if need_result:
                 _sum_group(result, sums, ring, weights, terms, here, place)
             if need_taps:
-                _correlate_group(other, taps, ring, mine, terms, here, place)
+                _correlate_group(other, taps, ring, mine, terms, columns, here, place)
 
 
 @compiled
@@ -225,6 +234,7 @@ def sweep(first: int, last: int, arrays: Any, scratch: Any, plan: Any, shape: An
             taps[:] = 0
             here = (block * size * size, pieces[row], pitch, valid)
             where = (starts[row], starts[row + 1], *here)
-            _row(arrays, scratch, terms, corner + row * width * channels, where, shape)
+            at = corner + row * width * channels
+            _row(arrays, scratch, terms, columns[0], at, where, shape)
             if need_taps:
                 totals[task] += taps

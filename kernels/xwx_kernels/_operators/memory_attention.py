@@ -31,7 +31,6 @@ def fused(
     """Return the attention over all frames, and z (B, heads, M + 1, N), no gradient through z."""
     frames = _frames(k, v, cache_k, cache_v)
     z: list[Tensor] = []
-    # The present comes first: a bias of -inf on cached frames then never meets another.
     for tau in reversed(range(len(frames))):
         part, lse = _attend(q, *(x.to(q.dtype) for x in frames[tau]))
         if bias is not None:
@@ -39,9 +38,13 @@ def fused(
         if not z:
             out, total = part.to(lse.dtype), lse
         else:
-            out.lerp_(part.to(out.dtype), torch.sigmoid(lse - total)[..., None])
+            # After hidden frames alone, all that is new counts: -inf - -inf is no difference.
+            ahead = torch.where(total == -torch.inf, torch.inf, lse - total)
+            out.lerp_(part.to(out.dtype), torch.sigmoid(ahead)[..., None])
             total = torch.logaddexp(total, lse)
         z.append(lse)
+    if bias is not None:  # that may hide all frames, which leaves nothing to attend to
+        out.masked_fill_(total[..., None] == -torch.inf, torch.nan)
     return _heads_inside(out.to(q.dtype)), torch.stack(z[::-1], dim=2)
 
 
@@ -68,8 +71,9 @@ def fused_backward(
     targets = _targets((q, k, v, cache_k, cache_v, bias), need)
     dq, *dframes, dbias = targets
     total = z.logsumexp(2)
-    delta = (gradient * out).sum(-1, dtype=z.dtype)
+    delta = (gradient.to(z.dtype) * out).sum(-1)
     query = torch.zeros(q.shape, dtype=z.dtype, device=q.device)
+    slopes = z.new_zeros(z.shape[1:3])
     pairs = zip(_frames(k, v, cache_k, cache_v), _frames(*dframes), strict=True)
     for tau, (frame, (into_k, into_v)) in enumerate(pairs):
         key, value = (x.to(q.dtype) for x in frame)
@@ -85,12 +89,24 @@ def fused_backward(
                 # Over queries, weight * (gradient . out_tau) adds up to value_part . value.
                 weight = torch.exp(z[:, :, tau] - total)
                 along = (value_part.to(z.dtype) * value).sum((0, 2, 3))
-                dbias[:, tau] = along - (weight * delta).sum((0, 2))
+                slopes[:, tau] = along - (weight * delta).sum((0, 2))
         elif need[0]:
             _add_query_gradient(query, gradient, q, key, value, out, lse, delta)
     if need[0]:
         dq.copy_(query)
+    if need[5]:
+        dbias.copy_(_balanced(slopes, z))
     return targets
+
+
+def _balanced(slopes: Tensor, z: Tensor) -> Tensor:
+    """Return the gradients of the bias (heads, M + 1), made to add up to zero over the frames.
+
+    The exact ones do. A sum that is left comes of the rounding of ``out``, which belongs to the
+    frames as their weights do.
+    """
+    share = z.softmax(2).sum((0, 3))
+    return slopes - slopes.sum(1, keepdim=True) * (share / share.sum(1, keepdim=True))
 
 
 def _frames(k: Tensor, v: Tensor, cache_k: Tensor, cache_v: Tensor) -> list[tuple[Tensor, Tensor]]:
