@@ -23,7 +23,7 @@ from xwx.fields.units import affine
 from xwx.fields.variables import Variable, owners, table, variable
 from xwx.spec import Channel
 
-__all__ = ["Place", "locate"]
+__all__ = ["Place", "Search", "level_problems", "locate", "measure_of", "places", "search_for"]
 
 #: Levels agree when they differ by less than this fraction.
 TOLERANCE = 1e-3
@@ -42,7 +42,7 @@ class Place:
 
 
 @dataclass
-class _Search:
+class Search:
     """The candidates for one table entry, and why others were turned down."""
 
     entry: Variable
@@ -88,16 +88,19 @@ def _named(profile: Profile, entry: Variable) -> bool:
     return profile.name in entry.names or (glued is not None and entry.key in glued[0])
 
 
-def _measure(profile: Profile, entry: Variable) -> tuple[str, float, str] | None:
+def measure_of(profile: Profile, entry: Variable) -> tuple[str, float, str] | None:
     """Return the measure (units, factor, note) that the variable's units fit."""
     for measure in entry.measures(profile.standard_name):
-        if profile.units is not None and affine(profile.units, measure[0]) is not None:
+        if profile.units is None:
+            continue
+        # equal texts fit even where they cannot be read: "dBZ"
+        if profile.units == measure[0] or affine(profile.units, measure[0]) is not None:
             return measure
     return None
 
 
-def _search(entry: Variable, found: Iterable[Profile]) -> _Search:
-    search = _Search(entry)
+def search_for(entry: Variable, found: Iterable[Profile]) -> Search:
+    search = Search(entry)
     for profile in found:
         stated = profile.standard_name in entry.all_standard_names
         if not stated and not _named(profile, entry):
@@ -106,7 +109,7 @@ def _search(entry: Variable, found: Iterable[Profile]) -> _Search:
             search.refused.append((profile.name, reason))
         elif stated:
             search.stated.append(profile)
-        elif profile.units is None or _measure(profile, entry) is not None:
+        elif profile.units is None or measure_of(profile, entry) is not None:
             search.named.append(profile)
         else:
             search.wrong_units.append(profile)
@@ -150,24 +153,35 @@ def locate(
     wanted: dict[tuple[str, bool], list[tuple[int, Channel]]] = {}
     for number, channel in enumerate(channels):
         wanted.setdefault((channel.name, channel.level is None), []).append((number, channel))
-    places: dict[int, Place] = {}
+    out: dict[int, Place] = {}
     problems: dict[Problem, None] = {}  # an ordered set
     for (key, _), group in wanted.items():
-        search = _search(variable(key), found)
-        missing: list[float | None] = []
-        for number, channel in group:
-            place = _place(search, channel, missing)
-            if isinstance(place, Place):
-                places[number] = place
-            else:
-                problems.update(dict.fromkeys(place))
-        if missing:
-            problems[_missing(search, missing)] = None
-    return places, list(problems)
+        here, faults = places(search_for(variable(key), found), group)
+        out.update(here)
+        problems.update(dict.fromkeys(faults))
+    return out, list(problems)
+
+
+def places(
+    search: Search, group: Iterable[tuple[int, Channel]]
+) -> tuple[dict[int, Place], list[Problem]]:
+    """Find the variable and level of (number, channel) pairs of one table entry; see `locate`."""
+    out: dict[int, Place] = {}
+    problems: dict[Problem, None] = {}
+    missing: list[float | None] = []
+    for number, channel in group:
+        place = _place(search, channel, missing)
+        if isinstance(place, Place):
+            out[number] = place
+        else:
+            problems.update(dict.fromkeys(place))
+    if missing:
+        problems[_missing(search, missing)] = None
+    return out, list(problems)
 
 
 def _place(
-    search: _Search, channel: Channel, missing: list[float | None]
+    search: Search, channel: Channel, missing: list[float | None]
 ) -> Place | tuple[Problem, ...]:
     level = channel.level
     fit = [p for p in search.stated if _holds(p, level)]
@@ -179,17 +193,17 @@ def _place(
         return (ambiguous(fit, channel),)
     profile, entry = fit[0], search.entry
     if profile.units is None:
-        return (missing_units(profile, entry), *_level_problems(profile, level))
-    measure = _measure(profile, entry)
+        return (missing_units(profile, entry), *level_problems(profile, level))
+    measure = measure_of(profile, entry)
     if measure is None:
-        return (unconvertible_units(profile, entry), *_level_problems(profile, level))
-    if faults := _level_problems(profile, level):
+        return (unconvertible_units(profile, entry), *level_problems(profile, level))
+    if faults := level_problems(profile, level):
         return faults
     index = None if level is None else _level_index(profile, level)
     return Place(entry.key, profile, index, measure[1], measure[0], measure[2])
 
 
-def _level_problems(profile: Profile, wanted: float | None) -> tuple[Problem, ...]:
+def level_problems(profile: Profile, wanted: float | None) -> tuple[Problem, ...]:
     if profile.vertical is None or wanted is None:
         return ()
     if profile.pascals is None:
@@ -200,7 +214,7 @@ def _level_problems(profile: Profile, wanted: float | None) -> tuple[Problem, ..
     return ()
 
 
-def _missing(search: _Search, levels: list[float | None]) -> Problem:
+def _missing(search: Search, levels: list[float | None]) -> Problem:
     entry = search.entry
     held = [p for p in (*search.stated, *search.named) if p.levels]
     wanted = [v for v in levels if v is not None]

@@ -159,16 +159,12 @@ def column_weights(source: Floats, target: Floats, method: Method) -> Floats:
         Longitudes [degrees east], in any convention and order.
     method : {"conservative", "linear"}
     """
-    order = np.argsort(np.mod(source, 360.0))
-    east = np.mod(source, 360.0)[order]
-    gaps = np.diff(np.append(east, east[0] + 360.0))
+    order, gaps, periodic = _eastwards(source)
     if source.size < 2 or gaps.min() <= 1e-6:
         message = "two columns or more are needed, each meridian once"
         raise _refuse(
             "duplicated-longitude", "longitude", message, "ds = ds.isel(longitude=slice(None, -1))"
         )
-    start = 0 if gaps.max() <= 1.5 * np.median(gaps) else int(gaps.argmax()) + 1
-    order, periodic = np.roll(order, -start), start == 0
     east = np.unwrap(source[order], period=360.0)
     weights = np.zeros((target.size, source.size))
     weights[:, order] = (
@@ -177,6 +173,18 @@ def column_weights(source: Floats, target: Floats, method: Method) -> Floats:
         else _linear_columns(east, target, periodic)
     )
     return weights
+
+
+def _eastwards(columns: Floats) -> tuple[NDArray[np.intp], Floats, bool]:
+    """Return the order eastwards, the gaps, and whether they go round the globe.
+
+    Those of a region begin east of its widest gap, so that one over Greenwich stays in one piece.
+    """
+    order = np.argsort(np.mod(columns, 360.0))
+    east = np.mod(columns, 360.0)[order]
+    gaps = np.diff(np.append(east, east[0] + 360.0))
+    start = 0 if gaps.max() <= 1.5 * np.median(gaps) else int(gaps.argmax()) + 1
+    return np.roll(order, -start), gaps, start == 0
 
 
 def _edges(east: Floats, periodic: bool) -> Floats:
@@ -189,10 +197,9 @@ def _edges(east: Floats, periodic: bool) -> Floats:
 
 def _conservative_columns(east: Floats, target: Floats, periodic: bool) -> Floats:
     source = _edges(east, periodic)
-    ordered = np.sort(target)
-    closes = abs(ordered[0] + 360.0 - ordered[-1] - np.median(np.diff(ordered))) < 1e-3
+    order, _, closes = _eastwards(target)
     cells = np.empty((target.size, 2))
-    cells[np.argsort(target)] = _edges(ordered, bool(closes))
+    cells[order] = _edges(np.unwrap(target[order], period=360.0), closes)
     turns = 360.0 * np.arange(-2, 3)
     weights = np.sum([_overlap(source + turn, cells) for turn in turns], axis=0)
     covered = weights.sum(axis=1, keepdims=True)

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from xwx.errors import Problem
+from xwx.fields.axes import axes_problems
 from xwx.fields.clock import nat_problems, no_time
-from xwx.fields.coordinates import Coordinates, bare_time, curvilinear, find_coordinates
+from xwx.fields.coordinates import Coordinates, bare_time, find_coordinates
 from xwx.fields.degrees import degrees_problem
 from xwx.fields.faults import extra_dimension, missing_dimension
 from xwx.fields.frame import Field
@@ -117,11 +118,9 @@ def _grid(
     ds: xr.Dataset, names: Coordinates, spec: Spec
 ) -> tuple[Turn | None, Turn | None, list[Problem]]:
     lat, lon = names.latitude, names.longitude
-    if lat is None or lon is None:
-        wide = curvilinear(ds)
-        return None, None, [_curvilinear(ds, *wide)] if wide else _missing_axes(lat, lon)
-    if ds[lat].dims == ds[lon].dims:
-        return None, None, [_unstructured(lat, lon, str(ds[lat].dims[0]))]
+    wrong = axes_problems(ds, names)
+    if lat is None or lon is None or wrong:
+        return None, None, wrong
     rows: Turn | Problem | None = degrees_problem(ds, lat, "latitude")
     columns: Turn | Problem | None = degrees_problem(ds, lon, "longitude")
     if ds[lat].size and rows is None:
@@ -132,47 +131,6 @@ def _grid(
         rows if isinstance(rows, Turn) else None,
         columns if isinstance(columns, Turn) else None,
         [found for found in (rows, columns) if isinstance(found, Problem)],
-    )
-
-
-def _missing_axes(lat: str | None, lon: str | None) -> list[Problem]:
-    return [
-        Problem(
-            kind=f"missing-{kind}",
-            where=kind,
-            message=f"no one-dimensional {kind} was found, by standard_name, units or name",
-            remedy=f'ds["NAME"].attrs["standard_name"] = "{kind}"  # NAME: what it is called',
-        )
-        for kind, name in (("latitude", lat), ("longitude", lon))
-        if name is None
-    ]
-
-
-def _curvilinear(ds: xr.Dataset, lat: str, lon: str) -> Problem:
-    dims = ", ".join(map(str, ds[lat].dims))
-    return Problem(
-        kind="curvilinear-grid",
-        where=f"{lat}, {lon}",
-        message=(
-            f"latitude and longitude are two-dimensional ({dims}): a curvilinear or projected "
-            "grid; the model needs one latitude a row and one longitude a column"
-        ),
-        remedy=(
-            f'ds = xesmf.Regridder(ds.rename({lat}="lat", {lon}="lon"), target, "bilinear")(ds)'
-            "  # target: a Dataset with the 1-D lat and lon of model.spec.grid"
-        ),
-    )
-
-
-def _unstructured(lat: str, lon: str, dim: str) -> Problem:
-    return Problem(
-        kind="unstructured-grid",
-        where=f"{lat}, {lon}",
-        message=f"both run along {dim!r}: a list of points or a reduced grid, not rows and columns",
-        remedy=(
-            "interpolate to a regular grid first, "
-            "e.g. `cdo setgridtype,regular in.grib out.grib` for a reduced Gaussian grid"
-        ),
     )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "affine",
     "dequantify",
     "held_unit",
+    "is_quantified",
     "magnitudes",
     "parse",
     "quantity",
@@ -49,6 +50,8 @@ _SPELLINGS = {
     "m of water equivalent": "m",
     "m of water": "m",
 }
+#: A power of two: to multiply and divide by it is exact.
+_FAR = 2.0**20
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,10 @@ def affine(source: str, target: str) -> Affine | None:
         return None
     if old == new:
         return Affine(1.0, 0.0)
-    zero, one = (float(v) for v in registry.Quantity(np.array([0.0, 1.0]), old).to(new).magnitude)
-    return Affine(_snap(one - zero), _snap(zero))
+    # far from zero, so that an offset does not take digits off the scale
+    points = registry.Quantity(np.array([0.0, _FAR]), old)
+    zero, far = (float(v) for v in points.to(new).magnitude)
+    return Affine(_snap((far - zero) / _FAR), _snap(zero))
 
 
 def _angle(unit: pint.Unit) -> bool:
@@ -135,6 +140,11 @@ def magnitudes(variable: xr.Variable) -> NDArray[Any]:
 def quantity(data: Any, unit: Any) -> Any:
     """Quantify an array in the registry that `unit` came from."""
     return unit._REGISTRY.Quantity(data, unit)
+
+
+def is_quantified(ds: xr.Dataset) -> bool:
+    """Whether any data variable carries pint units."""
+    return any(held_unit(ds.variables[name]) is not None for name in ds.data_vars)
 
 
 def dequantify(ds: xr.Dataset) -> xr.Dataset:
