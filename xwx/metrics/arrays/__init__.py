@@ -1,0 +1,1 @@
+"""Statistics of plain arrays, at each point or over weighted points: axes, no labels."""
