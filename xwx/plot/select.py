@@ -1,0 +1,282 @@
+"""Which part of a Dataset is drawn: what is asked for, and nothing that is left open."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xwx.errors import MismatchError, Problem
+from xwx.fields import dequantify, find_coordinates
+from xwx.fields.axes import axes_problems
+from xwx.fields.coordinates import is_reference, is_time
+from xwx.plot.words import duration, several, stamp
+
+__all__ = ["chosen", "has", "horizontal", "lead_dim", "narrow", "plain", "step_dim", "times_along"]
+
+_REFERENCES = frozenset({"init_time", "forecast_reference_time", "reference_time"})
+#: Levels agree when they differ by less than this fraction.
+_TOLERANCE = 1e-3
+
+
+def plain(ds: Any) -> xr.Dataset:
+    """Return the Dataset without Quantities; nothing is computed.
+
+    Raises
+    ------
+    TypeError
+        If it is no Dataset.
+    """
+    if not isinstance(ds, xr.Dataset):
+        hint = ": use .to_dataset()" if isinstance(ds, xr.DataArray) else ""
+        raise TypeError(f"a plot needs an xarray.Dataset, got {type(ds).__name__}{hint}")
+    return dequantify(ds)
+
+
+def horizontal(ds: xr.Dataset) -> tuple[str, str]:
+    """Return the names of latitude and longitude.
+
+    Raises
+    ------
+    MismatchError
+        If there are none along one dimension each.
+    """
+    names = find_coordinates(ds)
+    if problems := axes_problems(ds, names):
+        raise MismatchError(problems, what="a map")
+    return str(names.latitude), str(names.longitude)
+
+
+def has(ds: xr.Dataset, variable: str | None, dims: Collection[str], what: str) -> str:
+    """Return the variable to draw: the one that is named, or the only one along `dims`.
+
+    Raises
+    ------
+    MismatchError
+        If there is no such variable, or it is not clear which.
+    """
+    found = [
+        str(name)
+        for name, array in ds.data_vars.items()
+        if set(dims) <= set(array.dims) and "bound" not in array.dims  # an interval is drawn along
+    ]
+    if variable in found:
+        return str(variable)
+    along = ", ".join(map(repr, dims))
+    if variable is None and len(found) == 1:
+        return found[0]
+    if not found:
+        message = f"no variable runs along {along}, as {what} needs"
+        remedy = "look at the dimensions: print(ds)"
+    elif variable is None:
+        message = f"{several(found)} can be drawn: it is not clear which is meant"
+        remedy = f"name one: variable={found[0]!r}"
+    else:
+        known = variable in ds.variables
+        message = f"it does not run along {along}" if known else "there is no such variable"
+        remedy = f"name one of {several(found)}"
+    raise MismatchError(
+        [Problem("unknown-variable", variable or "variable", message, remedy)], what
+    )
+
+
+def chosen(
+    ds: xr.Dataset,
+    variable: str,
+    what: str,
+    *,
+    time: Any = None,
+    level: float | None = None,
+    keep: Collection[str] = (),
+) -> xr.DataArray:
+    """Return one variable at a time and level, along `keep` and nothing else; lazy stays lazy.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Without Quantities, see :func:`plain`.
+    variable : str
+    what : str
+        What is drawn, for the messages.
+    time : int, timedelta, time or str, optional
+        A position along the steps, a lead time, or a valid time.
+    level : float, optional
+        In the units of the Dataset's level coordinate.
+    keep : collection of str
+        Dimensions that the picture has.
+
+    Raises
+    ------
+    MismatchError
+        If dimensions of more than one value are left: says what to select, and lists the values.
+    ValueError, TypeError
+        If there is no such time or level.
+    """
+    array = ds[variable]
+    if time is not None:
+        array = _at_time(array, time)
+    if level is not None:
+        array = _at_level(ds, array, level, keep)
+    return narrow(array, what, keep)
+
+
+def narrow(array: xr.DataArray, what: str, keep: Collection[str]) -> xr.DataArray:
+    """Drop dimensions of length one, and refuse longer ones that the picture does not have."""
+    rest = [str(dim) for dim in array.dims if dim not in keep]
+    if problems := [_open(array, dim) for dim in rest if array.sizes[dim] != 1]:
+        raise MismatchError(problems, what=f"{what} of {array.name}")
+    return array.squeeze(rest)
+
+
+def _open(array: xr.DataArray, dim: str) -> Problem:
+    """Say that a dimension is left, which values it has, and how one is selected."""
+    values = array[dim].values if dim in array.coords else np.arange(array.sizes[dim])
+    listed = several([_text(v) for v in values])
+    if not len(values):
+        remedy = "look at the selection before"
+    elif dim == step_dim(array):
+        remedy = f"time=0  # or a valid time or a lead time; or ds.isel({dim}=0)"
+    elif dim in ("region", "metric", "season"):
+        remedy = f"{dim}={values[0]!s:.40}" if dim == "region" else f'ds.sel({dim}="{values[0]}")'
+    elif np.issubdtype(values.dtype, np.number) and dim not in ("member", "number"):
+        remedy = f"level={values[0]:g}  # or ds.isel({dim}=0)"
+    else:
+        remedy = f"ds.isel({dim}=0)"
+    return Problem(
+        kind="open-dimension",
+        where=dim,
+        message=f"it has {len(values)} values, and the picture shows one: {listed}",
+        remedy=remedy,
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.timedelta64):
+        return duration(value)
+    if isinstance(value, np.datetime64) or hasattr(value, "calendar"):
+        return stamp(value)
+    return f"{value:g}" if isinstance(value, np.number) else repr(str(value))
+
+
+def step_dim(array: xr.DataArray) -> str | None:
+    """Return the dimension of the steps: lead time, or valid time."""
+    if (dim := lead_dim(array)) is not None:
+        return dim
+    found = [
+        str(c.dims[0])
+        for name, c in array.coords.items()
+        if c.ndim == 1 and name not in _REFERENCES and is_time(c.variable)
+    ]
+    return next(iter(found), None)
+
+
+def lead_dim(array: xr.DataArray) -> str | None:
+    """Return the dimension that the lead time runs along."""
+    if "lead_time" in array.coords and array["lead_time"].ndim == 1:
+        return str(array["lead_time"].dims[0])
+    return None
+
+
+def times_along(array: xr.DataArray, dim: str) -> NDArray[Any] | None:
+    """Return the valid times along a dimension; None where there are none.
+
+    With the dimensions ``init_time`` and ``lead_time`` the valid time has both: it counts where
+    there is one initial time.
+    """
+    for name, coordinate in array.coords.items():
+        if name in _REFERENCES or not is_time(coordinate.variable):
+            continue
+        if is_reference(coordinate.variable) or dim not in coordinate.dims:
+            continue
+        if coordinate.size == coordinate.sizes[dim]:
+            return np.asarray(coordinate.values.reshape(-1))
+    return None
+
+
+def _at_time(array: xr.DataArray, time: Any) -> xr.DataArray:
+    dim = step_dim(array)
+    if dim is None:
+        raise ValueError(f"time={time!r}: {array.name!r} has no steps to choose from; leave it out")
+    return array.isel({dim: _position(array, dim, time)})
+
+
+def _position(array: xr.DataArray, dim: str, time: Any) -> int:
+    size = array.sizes[dim]
+    if isinstance(time, int | np.integer) and not isinstance(time, bool | np.timedelta64):
+        if not -size <= time < size:
+            raise ValueError(f"time={time}: there are {size} steps, give -{size} to {size - 1}")
+        return int(time)
+    if isinstance(time, timedelta | np.timedelta64):
+        leads = array["lead_time"].values if lead_dim(array) else None
+        wanted, kind = np.timedelta64(time), "lead time"
+        texts = None if leads is None else [duration(v) for v in leads]
+        near = None if leads is None else leads == wanted
+    elif isinstance(time, str | date | np.datetime64) or hasattr(time, "calendar"):
+        times, kind = times_along(array, dim), "valid time"
+        texts = None if times is None else [stamp(v) for v in times]
+        near = None if times is None else np.array([_iso(v) == _iso(time) for v in times])
+    else:
+        raise TypeError(
+            f"time={time!r} is a {type(time).__name__}: give the number of a step, a valid time "
+            'such as "2026-01-25T06", or a lead time such as np.timedelta64(6, "h")'
+        )
+    if near is None or texts is None:
+        raise ValueError(f"time={time!r}: {array.name!r} has no {kind} along {dim!r}{_why(array)}")
+    if not near.any():
+        raise ValueError(f"time={time!r}: there is no such {kind}; there are {several(texts)}")
+    return int(near.argmax())
+
+
+def _why(array: xr.DataArray) -> str:
+    many = "init_time" in array.dims and array.sizes["init_time"] > 1
+    return "; select one start first: ds.isel(init_time=0)" if many else ""
+
+
+def _iso(time: Any) -> str:
+    """Write a time of any kind to the second; a day alone is its midnight."""
+    if hasattr(time, "calendar"):
+        return str(time.isoformat())[:19]
+    if not isinstance(time, str):
+        return str(np.datetime64(time).astype("datetime64[s]"))
+    try:
+        return str(np.datetime64(time).astype("datetime64[s]"))
+    except ValueError:  # a day that the real calendar does not have, such as 30 February
+        return time.replace(" ", "T") + "0000-01-01T00:00:00"[len(time) :]
+
+
+def _at_level(
+    ds: xr.Dataset, array: xr.DataArray, level: float, keep: Collection[str]
+) -> xr.DataArray:
+    dim = _level_dim(ds, array, keep)
+    if dim is None:
+        if (held := find_coordinates(ds).vertical) in array.coords and array[held].ndim == 0:
+            dim, array = str(held), array.expand_dims(str(held))
+        else:
+            raise ValueError(f"level={level!r}: {array.name!r} has no levels; leave it out")
+    values: NDArray[Any] = array[dim].values
+    if not isinstance(level, int | float | np.number) or isinstance(level, bool):
+        raise TypeError(f"level={level!r} is a {type(level).__name__}: give a number")
+    near = np.abs(values - level) <= _TOLERANCE * np.abs(values)
+    if not near.any():
+        units = array[dim].attrs.get("units", "")
+        listed = several([f"{v:g}" for v in values])
+        raise ValueError(f"level={level:g}: there is no such level; there are {listed} {units}")
+    return array.isel({dim: int(near.argmax())})
+
+
+def _level_dim(ds: xr.Dataset, array: xr.DataArray, keep: Collection[str]) -> str | None:
+    vertical = find_coordinates(ds).vertical
+    if vertical is not None and ds[vertical].ndim == 1 and ds[vertical].dims[0] in array.dims:
+        return str(ds[vertical].dims[0])
+    steps = step_dim(array)
+    rest: Sequence[str] = [
+        str(dim)
+        for dim in array.dims
+        if dim not in keep and dim not in ("init_time", "member", "metric", "rank", steps)
+        if dim in array.coords and np.issubdtype(array[dim].dtype, np.number)
+    ]
+    return rest[0] if len(rest) == 1 else None
