@@ -10,6 +10,7 @@ import xarray as xr
 
 from xwx.errors import MismatchError, Problem
 from xwx.fields.align import Axes, axes_of, match
+from xwx.fields.faults import type_problems
 from xwx.fields.locate import Place
 from xwx.fields.plan import Plan, Positions
 from xwx.fields.profile import Profile, profiles
@@ -150,29 +151,13 @@ def _shape_problems(
             for dim in variable.dims
             if dim in taken - own
         ]
-        problems += _type_problems(profile.name, variable)
+        problems += type_problems(profile.name, variable.dtype)
     if len(shapes) > 1:
         names = ", ".join(repr(place.profile.name) for place in found.places)
         message = f"{names}, the levels of {found.profile.name!r}, run along other dimensions"
         remedy = "give each level of it the same dimensions, with .broadcast_like(...)"
         problems.append(Problem("missing-dimension", found.profile.name, message, remedy))
     return problems
-
-
-def _type_problems(name: str, variable: xr.Variable) -> list[Problem]:
-    if np.issubdtype(variable.dtype, np.floating):
-        return []
-    integer = np.issubdtype(variable.dtype, np.integer)
-    return [
-        Problem(
-            kind="integer-field" if integer else "wrong-dtype",
-            where=name,
-            message=f"it holds {variable.dtype}; real numbers (float32 or float64) are needed"
-            + (", and these may be packed ones, never decoded" if integer else ""),
-            remedy=("ds = xr.decode_cf(ds)  # or, if they are true values: " if integer else "")
-            + f'ds["{name}"] = ds["{name}"].astype("float32")',
-        )
-    ]
 
 
 def _level_dims(ds: xr.Dataset, vertical: str | None) -> tuple[str, ...]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from xwx.errors import Problem
 from xwx.fields.profile import Profile
@@ -19,6 +22,7 @@ __all__ = [
     "missing_level_units",
     "missing_units",
     "missing_variable",
+    "type_problems",
     "unconvertible_units",
     "unreadable_level_units",
 ]
@@ -194,3 +198,32 @@ def extra_dimension(dim: str, size: int, names: Sequence[str]) -> Problem:
         ),
         remedy=f'ds = ds.isel({dim}=0)  # or ds.mean("{dim}")',
     )
+
+
+def type_problems(name: str, dtype: np.dtype[Any]) -> list[Problem]:
+    """A variable that does not hold real numbers; integers may be packed ones."""
+    if np.issubdtype(dtype, np.floating):
+        return []
+    if np.issubdtype(dtype, np.integer):
+        return [
+            Problem(
+                kind="integer-field",
+                where=name,
+                message=(
+                    f"it holds {dtype} numbers: most likely packed values whose "
+                    "scale_factor and add_offset were not applied"
+                ),
+                remedy=(
+                    "ds = xr.decode_cf(ds)  # or open with mask_and_scale=True; if they are "
+                    f'true values: ds["{name}"] = ds["{name}"].astype("float32")'
+                ),
+            )
+        ]
+    return [
+        Problem(
+            kind="wrong-dtype",
+            where=name,
+            message=f"it is of type {dtype}; real numbers (float32 or float64) are needed",
+            remedy=f'ds["{name}"] = ds["{name}"].astype("float32")',
+        )
+    ]

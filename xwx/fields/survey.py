@@ -13,7 +13,7 @@ from xwx.fields.axes import axes_problems
 from xwx.fields.clock import nat_problems, no_time
 from xwx.fields.coordinates import Coordinates, bare_time, find_coordinates
 from xwx.fields.degrees import degrees_problem
-from xwx.fields.faults import extra_dimension, missing_dimension
+from xwx.fields.faults import extra_dimension, missing_dimension, type_problems
 from xwx.fields.frame import Field
 from xwx.fields.locate import Place, locate
 from xwx.fields.orient import Turn, turn_columns, turn_rows
@@ -203,7 +203,7 @@ def _field_problems(
     ds: xr.Dataset, field: Field, names: Coordinates, time_dim: str | None
 ) -> tuple[list[Problem], list[str]]:
     """Return the problems of one variable, and the dimensions it has too many."""
-    problems = _dtype_problems(field)
+    problems = type_problems(field.name, field.dtype)
     if names.latitude is None or names.longitude is None:
         return problems, []  # said elsewhere; without them no dimension can be called extra
     needed = {str(ds[name].dims[0]) for name in (names.latitude, names.longitude)}
@@ -213,31 +213,3 @@ def _field_problems(
     problems += [missing_dimension(field.name, dim) for dim in sorted(needed - set(field.dims))]
     sizes = zip(field.dims, field.sizes, strict=True)
     return problems, [dim for dim, size in sizes if dim not in known and size > 1]
-
-
-def _dtype_problems(field: Field) -> list[Problem]:
-    if np.issubdtype(field.dtype, np.floating):
-        return []
-    if np.issubdtype(field.dtype, np.integer):
-        return [
-            Problem(
-                kind="integer-field",
-                where=field.name,
-                message=(
-                    f"it holds {field.dtype} numbers: most likely packed values whose "
-                    "scale_factor and add_offset were not applied"
-                ),
-                remedy=(
-                    "ds = xr.decode_cf(ds)  # or open with mask_and_scale=True; if they are "
-                    f'true values: ds["{field.name}"] = ds["{field.name}"].astype("float32")'
-                ),
-            )
-        ]
-    return [
-        Problem(
-            kind="wrong-dtype",
-            where=field.name,
-            message=f"it is of type {field.dtype}; real numbers (float32 or float64) are needed",
-            remedy=f'ds["{field.name}"] = ds["{field.name}"].astype("float32")',
-        )
-    ]
