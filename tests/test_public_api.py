@@ -34,11 +34,38 @@ open_dataset(name, *, chunks=None)
 
 ACCESSOR = """
 check(model=None)
+dry_air_mass()
+spectrum(kind='zonal', *, latitudes=(30.0, 60.0), hemisphere='both')
+verify(truth, metrics=('rmse', 'bias'), *, climatology=None, weights='area', regions=None, by=None, dim=None, grid=None, reference=None, confidence=None, block=None, resamples=1000, seed=0, convention='wb2', skipna=False, climatology_overlap=False, statistics=False)
 regrid(target, method='conservative')
 forecast(model=None, steps=40, *, start=None, variables=None, store=None, seed=None, device=None, progress=None)
 """  # noqa: E501
 
-ACCESSOR_PROPERTIES = {"area_weights"}
+ACCESSOR_PROPERTIES = {"area_weights", "plot"}
+
+METRICS = """
+ACC(centred=False)
+Box(south=-90.0, north=90.0, west=0.0, east=360.0)
+Brier(threshold)
+CRPS(fair=True)
+EECRPS()
+EnergyScore(fair=True)
+NRMSE(scale=None)
+RankHistogram()
+SEEPS(dry='0.1 mm')
+SSR(estimator='adjusted')
+ThresholdCRPS(threshold, tail='upper')
+climatology(ds, *, period=None, statistics=('mean',), window=1, hours=None, quantiles=None, skipna=False, dry='0.1 mm')
+combine(parts, *, regions=None, by=None, confidence=None, block=None, resamples=1000, seed=0, convention='wb2', statistics=False)
+common_distance_error(latitude, longitude, latitude_truth, longitude_truth)
+gaussian_crps(mean, deviation, truth)
+mass_drift(series, *, threshold)
+mean_distance_error(latitude, longitude, latitude_truth, longitude_truth)
+names()
+persistence(ds, forecast)
+region_weights(regions, horizontal, kind='area')
+seeps_climatology(precipitation, *, dry='0.1 mm', group='dayofyear', window=61, period=None, hours=None, skipna=False)
+"""  # noqa: E501
 
 KERNELS = """
 MemoryAttention(out, mass, score)
@@ -59,7 +86,7 @@ ERRORS = {
 }
 
 #: Modules and classes that `xwx` offers beside the callables of the table.
-NAMESPACES = {"Model", "errors", "tutorial"}
+NAMESPACES = {"Model", "errors", "metrics", "tutorial"}
 
 
 def signature(name: str, member: Any) -> str:
@@ -110,6 +137,10 @@ def test_accessor() -> None:
     check(accessor, ACCESSOR, public - ACCESSOR_PROPERTIES)
     for name in ACCESSOR_PROPERTIES:
         assert isinstance(vars(accessor)[name], property)
+
+
+def test_metrics() -> None:
+    check(xwx.metrics, METRICS, set(xwx.metrics.__all__) - {"BOXES", "Metric"})
 
 
 def test_kernels() -> None:

@@ -15,7 +15,7 @@ from xwx.options import get_options, set_options
 from xwx.spec import Channel, Grid, Spec
 
 if TYPE_CHECKING:
-    from xwx import tutorial
+    from xwx import metrics, tutorial
     from xwx.models.checkpoint import Model
     from xwx.models.registry import list_models, load
     from xwx.version import __version__ as __version__
@@ -29,6 +29,7 @@ __all__ = [
     "get_options",
     "list_models",
     "load",
+    "metrics",
     "register_accessor",
     "set_options",
     "tutorial",
@@ -38,6 +39,7 @@ _LAZY = {
     "Model": "xwx.models.checkpoint",
     "list_models": "xwx.models.registry",
     "load": "xwx.models.registry",
+    "metrics": "",
     "tutorial": "",
     "__version__": "xwx.version",
 }
@@ -48,8 +50,8 @@ register_accessor("wx", optional=True)
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "tutorial":
-        return importlib.import_module("xwx.tutorial")
+    if name in ("metrics", "tutorial"):
+        return importlib.import_module(f"xwx.{name}")
     value = getattr(importlib.import_module(_LAZY[name]), name)
     globals()[name] = value
     return value

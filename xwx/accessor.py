@@ -14,7 +14,9 @@ from xwx.errors import XwxWarning
 
 if TYPE_CHECKING:
     from xwx.fields import Report
+    from xwx.metrics.scores import Metric
     from xwx.models.checkpoint import Model
+    from xwx.plot import PlotAccessor
     from xwx.spec import Grid
 
 __all__ = ["WeatherAccessor", "register_accessor"]
@@ -141,6 +143,159 @@ class WeatherAccessor:
         from xwx.tasks.regrid import regrid
 
         return regrid(self._ds, target, method)
+
+    def verify(
+        self,
+        truth: xr.Dataset,
+        metrics: str | Metric | Sequence[str | Metric] = ("rmse", "bias"),
+        *,
+        climatology: xr.Dataset | None = None,
+        weights: Literal["area", "cos"] = "area",
+        regions: Any = None,
+        by: Literal["season", "month", "year", "hour"] | None = None,
+        dim: str | Sequence[str] | None = None,
+        grid: Literal["forecast", "truth"] | Grid | None = None,
+        reference: xr.Dataset | None = None,
+        confidence: float | None = None,
+        block: int | None = None,
+        resamples: int = 1000,
+        seed: int = 0,
+        convention: Literal["wb2", "wb1"] = "wb2",
+        skipna: bool = False,
+        climatology_overlap: bool = False,
+        statistics: bool = False,
+    ) -> xr.Dataset:
+        """Score the forecast that the Dataset is against the truth.
+
+        See :func:`xwx.tasks.verify.verify` for every parameter.
+
+        Parameters
+        ----------
+        truth : Dataset
+            Analyses along time, in any presentation.
+        metrics : str, Metric, or sequence of them
+            Names, see :func:`xwx.metrics.names`, or scores with parameters.
+        climatology : Dataset, optional
+            For anomalies: see :func:`xwx.metrics.climatology`.
+        weights : {"area", "cos"}
+            Exact areas of cells, or the cosine of latitude.
+        regions : str, sequence or mapping, optional
+            Names, boxes or masks.
+        by : {"season", "month", "year", "hour"}, optional
+            Groups by valid time.
+        dim : str or sequence of str, optional
+            What is averaged over; by default starts, latitude and longitude.
+        grid : {"forecast", "truth"} or Grid, optional
+            Bring both sides to one grid by area means.
+        reference : Dataset, optional
+            Another forecast, for the difference of the scores.
+        confidence : float, optional
+            Gives intervals, by resampling blocks of starts.
+        block, resamples, seed : int, optional
+            Of the resampling.
+        convention : {"wb2", "wb1"}
+            Scores of means over all starts, or means of the scores of each.
+        skipna : bool
+            Leave out points that are NaN.
+        climatology_overlap : bool
+            Accept a climatology made of the scored times.
+        statistics : bool
+            Return sums, for :func:`xwx.metrics.combine`.
+
+        Returns
+        -------
+        Dataset
+            The variables with the dimension ``metric``.
+
+        Raises
+        ------
+        MismatchError
+            When the two sides do not fit; lists every problem with its remedy.
+        ValueError, TypeError
+            For arguments that are not understood.
+        """
+        from xwx.tasks.verify import verify
+
+        return verify(
+            self._ds,
+            truth,
+            metrics,
+            climatology=climatology,
+            weights=weights,
+            regions=regions,
+            by=by,
+            dim=dim,
+            grid=grid,
+            reference=reference,
+            confidence=confidence,
+            block=block,
+            resamples=resamples,
+            seed=seed,
+            convention=convention,
+            skipna=skipna,
+            climatology_overlap=climatology_overlap,
+            statistics=statistics,
+        )
+
+    def spectrum(
+        self,
+        kind: Literal["zonal", "spherical"] = "zonal",
+        *,
+        latitudes: tuple[float, float] | None = (30.0, 60.0),
+        hemisphere: Literal["both", "north", "south"] = "both",
+    ) -> xr.Dataset:
+        """Return the power of each wavenumber of the fields.
+
+        See :func:`xwx.tasks.spectrum.spectrum` for the definitions.
+
+        Parameters
+        ----------
+        kind : {"zonal", "spherical"}
+            Along rows of latitude, or in spherical harmonics.
+        latitudes : tuple of float, optional
+            Least and greatest absolute latitude of the rows of a zonal spectrum; all with None.
+        hemisphere : {"both", "north", "south"}
+            Which of these rows.
+
+        Returns
+        -------
+        Dataset
+            The variables, squared units, along ``wavenumber``.
+
+        Raises
+        ------
+        MismatchError
+            When the grid does not go round the globe, or its rows belong to no quadrature.
+        """
+        from xwx.tasks.spectrum import spectrum
+
+        return spectrum(self._ds, kind, latitudes=latitudes, hemisphere=hemisphere)
+
+    def dry_air_mass(self) -> xr.Dataset:
+        """Return the mass of the dry air of the atmosphere, and the mean pressure it exerts.
+
+        See :func:`xwx.tasks.dry_air.dry_air_mass` for what it needs.
+
+        Returns
+        -------
+        Dataset
+            ``dry_air_mass`` [kg] and ``dry_air_pressure`` [Pa], along time.
+
+        Raises
+        ------
+        MismatchError
+            When something is missing, or the grid is not global.
+        """
+        from xwx.tasks.dry_air import dry_air_mass
+
+        return dry_air_mass(self._ds)
+
+    @property
+    def plot(self) -> PlotAccessor:
+        """Pictures: maps, scores, ensembles, animations. Needs the extra ``plot``."""
+        from xwx.plot import PlotAccessor
+
+        return PlotAccessor(self._ds)
 
     @property
     def area_weights(self) -> xr.DataArray:
