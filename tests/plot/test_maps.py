@@ -331,3 +331,17 @@ def test_without_latex_and_with_masked_values(drawn):
     mesh = PlotAccessor(ds).map("msl")
     assert np.isnan(np.asarray(mesh.get_array())).any() or np.ma.is_masked(mesh.get_array())
     assert mesh.get_clim() == (ds.msl.min(), ds.msl.max())
+
+
+@pytest.mark.parametrize("text", ["12h", "+12 h", "0.5 days", "720 min"])
+def test_a_lead_time_in_words(text):
+    from xwx.plot.select import _lead
+
+    assert _lead(text) == np.timedelta64(12, "h")
+
+
+@pytest.mark.parametrize("value", ["2026-01-25", 3, np.timedelta64(6, "h"), "h", "24 x"])
+def test_what_is_no_lead_time_stays(value):
+    from xwx.plot.select import _lead
+
+    assert _lead(value) is value

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xwx.errors import MismatchError, Problem
 from xwx.fields import find_coordinates
 from xwx.plot.canvas import curve_axes
+from xwx.plot.select import is_score
 from xwx.plot.table import by_lead, part
 from xwx.plot.words import METRICS, duration
 
@@ -113,7 +114,7 @@ def _rows(ds: xr.Dataset, metric: str) -> dict[str, tuple[str, float | None]]:
     names = [
         str(name)
         for name, array in ds.data_vars.items()
-        if {"lead_time", "metric"} <= {*array.dims, *array.coords} and "bound" not in array.dims
+        if {"lead_time", "metric"} <= {*array.dims, *array.coords} and is_score(ds, str(name))
     ]
     if not names:
         message = "no variable has the dimensions 'metric' and 'lead_time'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -16,9 +17,23 @@ from xwx.fields.axes import axes_problems
 from xwx.fields.coordinates import is_reference, is_time
 from xwx.plot.words import duration, several, stamp
 
-__all__ = ["chosen", "has", "horizontal", "lead_dim", "narrow", "plain", "step_dim", "times_along"]
+__all__ = [
+    "chosen",
+    "has",
+    "horizontal",
+    "is_score",
+    "lead_dim",
+    "narrow",
+    "plain",
+    "step_dim",
+    "times_along",
+]
 
 _REFERENCES = frozenset({"init_time", "forecast_reference_time", "reference_time"})
+#: A lead time as people write it: "24h", "+3 days", "90 min".
+_LEAD = re.compile(
+    r"\+?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>h|hours?|d|days?|min|minutes?)", re.IGNORECASE
+)
 #: Levels agree when they differ by less than this fraction.
 _TOLERANCE = 1e-3
 
@@ -51,6 +66,12 @@ def horizontal(ds: xr.Dataset) -> tuple[str, str]:
     return str(names.latitude), str(names.longitude)
 
 
+def is_score(ds: xr.Dataset, name: str) -> bool:
+    """Whether a variable stands for itself: intervals and differences are drawn with another."""
+    beside = name.removesuffix("_difference")
+    return "bound" not in ds[name].dims and (beside == name or beside not in ds)
+
+
 def has(ds: xr.Dataset, variable: str | None, dims: Collection[str], what: str) -> str:
     """Return the variable to draw: the one that is named, or the only one along `dims`.
 
@@ -62,7 +83,7 @@ def has(ds: xr.Dataset, variable: str | None, dims: Collection[str], what: str) 
     found = [
         str(name)
         for name, array in ds.data_vars.items()
-        if set(dims) <= set(array.dims) and "bound" not in array.dims  # an interval is drawn along
+        if set(dims) <= set(array.dims) and is_score(ds, str(name))
     ]
     if variable in found:
         return str(variable)
@@ -210,6 +231,7 @@ def _position(array: xr.DataArray, dim: str, time: Any) -> int:
         if not -size <= time < size:
             raise ValueError(f"time={time}: there are {size} steps, give -{size} to {size - 1}")
         return int(time)
+    time = _lead(time)
     if isinstance(time, timedelta | np.timedelta64):
         leads = array["lead_time"].values if lead_dim(array) else None
         wanted, kind = np.timedelta64(time), "lead time"
@@ -222,13 +244,22 @@ def _position(array: xr.DataArray, dim: str, time: Any) -> int:
     else:
         raise TypeError(
             f"time={time!r} is a {type(time).__name__}: give the number of a step, a valid time "
-            'such as "2026-01-25T06", or a lead time such as np.timedelta64(6, "h")'
+            'such as "2026-01-25T06", or a lead time such as "6h"'
         )
     if near is None or texts is None:
         raise ValueError(f"time={time!r}: {array.name!r} has no {kind} along {dim!r}{_why(array)}")
     if not near.any():
         raise ValueError(f"time={time!r}: there is no such {kind}; there are {several(texts)}")
     return int(near.argmax())
+
+
+def _lead(time: Any) -> Any:
+    """Return the lead time that a text such as "24h" or "+3 d" is; anything else as it is."""
+    match = _LEAD.fullmatch(time) if isinstance(time, str) else None
+    if match is None:
+        return time
+    seconds = {"h": 3600, "d": 86400, "m": 60}[match["unit"][0].lower()]
+    return np.timedelta64(round(float(match["number"]) * seconds * 10**9), "ns")
 
 
 def _why(array: xr.DataArray) -> str:

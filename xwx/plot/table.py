@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from xwx.errors import MismatchError, Problem
-from xwx.fields import find_coordinates
+from xwx.fields import find_coordinates, lead_times
 from xwx.plot.select import chosen, plain
 from xwx.plot.words import duration, level_text, long_name, several
 
@@ -79,9 +79,14 @@ def by_lead(given: Any) -> xr.Dataset:
         If it is no Dataset.
     """
     ds = plain(given)
-    if "lead_time" in ds.coords and "lead_time" not in ds.dims and ds["lead_time"].ndim == 1:
-        return ds.swap_dims({ds["lead_time"].dims[0]: "lead_time"})
-    return ds
+    leads = [str(k) for k in ds.coords if ds[k].ndim == 1 and lead_times(ds, str(k)) is not None]
+    if not leads:
+        return ds
+    name = leads[0]
+    values = lead_times(ds, name)
+    ds = ds.assign_coords({name: (ds[name].dims, values, ds[name].attrs)})
+    ds = ds if name in ds.dims else ds.swap_dims({ds[name].dims[0]: name})
+    return ds if name == "lead_time" else ds.rename({name: "lead_time"})
 
 
 def metric_units(array: xr.DataArray, metric: str) -> str:
