@@ -18,20 +18,12 @@ import xwx
 LEADS = np.array([6, 12, 24, 48], "timedelta64[h]")
 
 
-def rmse(a: xr.Dataset, b: xr.Dataset, weights: xr.DataArray) -> xr.Dataset:
-    """Area-weighted root mean square over the globe and all starts."""
-    return np.sqrt((weights * (a - b) ** 2).mean(["init_time", "latitude", "longitude"])).squeeze()
-
-
 def scores(ds: xr.Dataset) -> dict[str, xr.Dataset]:
     """Score forecasts and persistence at the leads, with starts that have the truth for all."""
     starts = ds.valid_time.sel(valid_time=slice("2026-01-25", "2026-01-29")).values
     fc = ds.wx.forecast("emformer-era5-mini", steps=8, start=starts).sel(lead_time=LEADS)
-    fields = ds[["msl", "vo"]]
-    truth = fields.sel(valid_time=fc.valid_time)
-    now = fields.sel(valid_time=fc.init_time).drop_vars("valid_time")
-    weights = ds.wx.area_weights
-    return {"forecast": rmse(fc, truth, weights), "persistence": rmse(now, truth, weights)}
+    rivals = {"forecast": fc, "persistence": xwx.metrics.persistence(ds, fc)}
+    return {name: rival.wx.verify(ds, "rmse").squeeze() for name, rival in rivals.items()}
 
 
 def show(found: dict[str, xr.Dataset]) -> None:
