@@ -14,7 +14,7 @@ from xwx.errors import XwxWarning
 
 if TYPE_CHECKING:
     from xwx.fields import Report
-    from xwx.metrics.scores import Metric
+    from xwx.metrics.metric import Metric
     from xwx.models.checkpoint import Model
     from xwx.plot import PlotAccessor
     from xwx.spec import Grid

@@ -5,18 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from xwx.metrics.ensembles import CRPS, SSR, EnergyScore, RankHistogram
+from xwx.metrics.events import SEEPS, Brier, ThresholdCRPS
 from xwx.metrics.names import from_text, names, parse_metrics, to_text
-from xwx.metrics.scores import (
-    ACC,
-    CRPS,
-    NRMSE,
-    SEEPS,
-    SSR,
-    Brier,
-    EnergyScore,
-    RankHistogram,
-    ThresholdCRPS,
-)
+from xwx.metrics.single import ACC, NRMSE
 
 
 @pytest.mark.parametrize("name", names())

@@ -12,7 +12,7 @@ from xwx.errors import MismatchError, XwxWarning
 from xwx.metrics import CRPS, NRMSE, Brier, pairs
 from xwx.metrics.climatology import climatology
 from xwx.metrics.resample import Resampling
-from xwx.metrics.scores import ACC
+from xwx.metrics.single import ACC
 
 LAT, LON = np.linspace(90, -90, 7), np.arange(8) * 45.0
 TIMES = np.arange("2019-11-20", "2020-03-10", 12, dtype="M8[h]").astype("M8[ns]")

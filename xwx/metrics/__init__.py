@@ -8,23 +8,14 @@ from xwx.metrics.arrays.tracks import common_distance_error, mean_distance_error
 from xwx.metrics.climatology import climatology
 from xwx.metrics.combine import combine
 from xwx.metrics.drift import mass_drift
+from xwx.metrics.ensembles import CRPS, EECRPS, SSR, EnergyScore, RankHistogram
+from xwx.metrics.events import SEEPS, Brier, ThresholdCRPS
+from xwx.metrics.metric import Metric
 from xwx.metrics.names import names
 from xwx.metrics.persistence import persistence
 from xwx.metrics.regions import BOXES, Box, region_weights
-from xwx.metrics.scores import (
-    ACC,
-    CRPS,
-    EECRPS,
-    NRMSE,
-    SEEPS,
-    SSR,
-    Brier,
-    EnergyScore,
-    Metric,
-    RankHistogram,
-    ThresholdCRPS,
-)
 from xwx.metrics.seeps import seeps_climatology
+from xwx.metrics.single import ACC, NRMSE
 
 __all__ = [
     "ACC",

@@ -11,9 +11,10 @@ import xarray as xr
 
 from xwx.fields import difference_units, power_units
 from xwx.metrics.means import Means
+from xwx.metrics.metric import Metric
 from xwx.metrics.names import MNRMSE
 from xwx.metrics.resample import Resampling
-from xwx.metrics.scores import NRMSE, Metric
+from xwx.metrics.single import NRMSE
 
 __all__ = ["Finish", "finish", "groups_of"]
 

@@ -7,20 +7,10 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from xwx.metrics.scores import (
-    ACC,
-    CRPS,
-    EECRPS,
-    NRMSE,
-    SEEPS,
-    SSR,
-    Brier,
-    EnergyScore,
-    Metric,
-    RankHistogram,
-    Simple,
-    ThresholdCRPS,
-)
+from xwx.metrics.ensembles import CRPS, EECRPS, SSR, EnergyScore, RankHistogram
+from xwx.metrics.events import SEEPS, Brier, ThresholdCRPS
+from xwx.metrics.metric import Metric
+from xwx.metrics.single import ACC, NRMSE, Simple
 
 __all__ = ["from_text", "names", "parse_metrics", "to_text"]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from xwx.errors import MismatchError, Problem
 from xwx.fields import conform, dequantify
 from xwx.metrics.almanac import at_valid_times, check_apart
+from xwx.metrics.metric import Metric
 from xwx.metrics.pairs import Pairing
-from xwx.metrics.scores import Metric
 
 __all__ = ["Further", "check_climatology", "presented"]
 

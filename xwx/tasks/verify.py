@@ -13,14 +13,15 @@ import xarray as xr
 from xwx.errors import XwxWarning
 from xwx.fields import dequantify, is_quantified, requantify
 from xwx.metrics.finish import Finish, finish
+from xwx.metrics.metric import Metric
 from xwx.metrics.names import parse_metrics
 from xwx.metrics.resample import Resampling
-from xwx.metrics.scores import ACC, Metric
+from xwx.metrics.single import ACC
 from xwx.spec import Grid
 from xwx.tasks.further import Further, check_climatology
-from xwx.tasks.scoring import (
+from xwx.tasks.scoring import Scoring
+from xwx.tasks.sides import (
     Forecast,
-    Scoring,
     Truth,
     check_members,
     check_overlap,
