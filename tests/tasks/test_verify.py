@@ -594,3 +594,19 @@ def test_scores_of_each_start_count_one_case_each(forecast, truth):
     each = forecast.wx.verify(truth, dim=["latitude", "longitude"])
     assert "scored" not in each.coords
     assert (each["cases"] == 1).all()
+
+
+def test_the_cases_of_an_archive_without_leads(truth):
+    found = truth.isel(time=slice(3, 8)).wx.verify(truth)
+    assert int(found["cases"]) == 5
+    assert found["cases"].ndim == 0
+    assert (found["t2m"] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["t2m", "t2m_interval", "t2m_difference"])
+def test_scores_of_several_units_have_none_in_common(forecast, truth, name):
+    options = {"confidence": 0.9, "reference": forecast}
+    mixed = forecast.wx.verify(truth, ["rmse", "mse"], **options)[name].attrs
+    assert "units" not in mixed
+    assert mixed["metric_units"] == "rmse: K; mse: K2"
+    assert forecast.wx.verify(truth, ["rmse", "mae"], **options)[name].attrs["units"] == "K"

@@ -92,9 +92,10 @@ def _tidied(out: xr.Dataset, sums: xr.Dataset, how: Finish, start: str) -> xr.Da
     cases = scored.drop_vars("scored", errors="ignore").assign_attrs(
         long_name="starts that were scored"
     )
-    out = out.drop_vars("scored", errors="ignore").assign_coords(cases=cases)
-    single = [d for d in str(sums.attrs["single"]).split() if d in out.dims]
-    return out.isel(dict.fromkeys(single, 0), drop=True)
+    out = out.drop_vars("scored", errors="ignore")
+    single = dict.fromkeys(str(sums.attrs["single"]).split(), 0)
+    out = out.isel(single, drop=True, missing_dims="ignore")
+    return out.assign_coords(cases=cases.isel(single, drop=True, missing_dims="ignore"))
 
 
 def _with_difference(found: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -216,7 +217,8 @@ def _described(out: xr.Dataset, sums: xr.Dataset, how: Finish) -> xr.Dataset:
         for suffix in ("", "_interval", "_difference", "_difference_interval"):
             if (key := f"{name}{suffix}") in out:
                 scaled = out[key] if factor == 1.0 else out[key] * scale
-                out[key] = _ordered(scaled, out).assign_attrs(attrs | _units(units, own))
+                out[key] = _ordered(scaled, out)
+                out[key].attrs = attrs | _units(units, own)
     if MNRMSE in out:
         out[MNRMSE].attrs = {"units": "1", "long_name": "mean normalised RMSE of all channels"}
     return out
