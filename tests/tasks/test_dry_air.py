@@ -328,3 +328,16 @@ def test_one_level_of_geopotential_is_too_few():
         units="m2 s-2", standard_name="geopotential")  # fmt: skip
     with pytest.raises(MismatchError, match="found on 1 levels, two are needed"):
         dry_air_mass(ds)
+
+
+def test_the_surface_geopotential_is_known_by_a_standard_name_of_its_own():
+    from xwx.fields.locate import locate
+    from xwx.fields.profile import profiles
+    from xwx.spec import Channel
+
+    field = (("lat", "lon"), np.zeros((2, 2)), {"units": "m2 s-2"})
+    for stated, found in (("surface_geopotential", True), ("geopotential", False)):
+        ds = xr.Dataset({"zsfc": field})
+        ds["zsfc"].attrs["standard_name"] = stated
+        places, _ = locate([Channel("z_sfc")], profiles(ds))
+        assert bool(places) is found

@@ -610,3 +610,90 @@ def test_scores_of_several_units_have_none_in_common(forecast, truth, name):
     assert "units" not in mixed
     assert mixed["metric_units"] == "rmse: K; mse: K2"
     assert forecast.wx.verify(truth, ["rmse", "mae"], **options)[name].attrs["units"] == "K"
+
+
+@pytest.mark.parametrize("keep", [True, False, "default"])
+@pytest.mark.parametrize(
+    "options", [{}, {"by": "month"}, {"confidence": 0.9, "block": 4}, {"convention": "wb1"}]
+)
+def test_whatever_xarray_does_with_attributes(forecast, truth, keep, options):
+    expected = forecast.wx.verify(truth, ["rmse", "mse", "mnrmse"], **options)
+    with xr.set_options(keep_attrs=keep):
+        found = forecast.wx.verify(truth, ["rmse", "mse", "mnrmse"], **options)
+    xr.testing.assert_identical(found.drop_attrs(deep=False), expected.drop_attrs(deep=False))
+    assert found["t2m"].attrs == {
+        "standard_name": "air_temperature",
+        "metric_units": "rmse: K; mse: K2",
+    }
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_with_a_reference_points_that_either_lacks_are_left_out_of_both(forecast, truth, lazy):
+    half = forecast.where(forecast.latitude < 0)
+    half["t2m"] = half["t2m"].where(half["init_time"] != half["init_time"][1])
+    for name in half.data_vars:
+        half[name].attrs = forecast[name].attrs
+    whole = forecast.chunk(init_time=7) if lazy else forecast
+    found = whole.wx.verify(truth, "rmse", reference=half, skipna=True)
+    assert (abs(found["t2m_difference"]) < 1e-12).all()
+    expected = half.wx.verify(truth, "rmse", skipna=True)
+    xr.testing.assert_allclose(found["t2m"], expected["t2m"], rtol=1e-12)
+    ahead = half.wx.verify(truth, "rmse", reference=forecast, skipna=True)
+    xr.testing.assert_allclose(ahead["t2m"], expected["t2m"], rtol=1e-12)
+    assert (abs(ahead["t2m_difference"]) < 1e-12).all()
+
+
+def test_members_that_are_missing_are_left_out_of_both(ensemble, truth):
+    holes = ensemble.where((ensemble.member != 1) | (ensemble.longitude < 90))
+    for name in holes.data_vars:
+        holes[name].attrs = ensemble[name].attrs
+    found = ensemble.wx.verify(truth, "crps", reference=holes, skipna=True)
+    assert (abs(found["t2m_difference"]) < 1e-12).all()
+
+
+def test_intervals_do_not_depend_on_the_order_of_starts(forecast, truth):
+    order = np.random.default_rng(3).permutation(forecast.sizes["init_time"])
+    options = {"confidence": 0.9, "block": 5}
+    found = forecast.isel(init_time=order).wx.verify(truth, "rmse", **options)
+    expected = forecast.wx.verify(truth, "rmse", **options)
+    xr.testing.assert_allclose(found["t2m_interval"], expected["t2m_interval"], rtol=1e-12)
+
+
+def test_a_reference_in_a_calendar_of_its_own(forecast, truth):
+    ours, exact = (
+        ds.convert_calendar("noleap", dim=dim, use_cftime=True)
+        for ds, dim in ((forecast.drop_vars("time"), "init_time"), (truth, "time"))
+    )
+    found = ours.wx.verify(exact, "rmse", reference=ours)
+    assert (found["t2m_difference"] == 0).all()
+
+
+def test_a_climatology_without_the_days_that_are_needed(forecast, truth):
+    some = climatology(truth, period=(TIMES[0], TIMES[40]))
+    late = forecast.isel(init_time=slice(-3, None))
+    with pytest.raises(MismatchError, match="it has no samples for day"):
+        late.wx.verify(truth, "acc", climatology=some, climatology_overlap=True)
+
+
+def test_a_climatology_along_something_else(forecast, truth):
+    season = truth.groupby("time.season").mean(keep_attrs=True)
+    season = xr.concat([season, season], "season") if season.sizes["season"] == 1 else season
+    with pytest.raises(MismatchError, match="values along 'season'; a climatology runs along day"):
+        forecast.wx.verify(truth, "acc", climatology=season)
+
+
+def test_a_climatology_without_the_statistics_of_seeps(forecast, truth):
+    with pytest.raises(MismatchError, match="ends in '_seeps_dry_fraction', as SEEPS needs"):
+        forecast.wx.verify(truth, "seeps", climatology=truth.isel(time=0, drop=True))
+
+
+def test_masks_in_any_order(forecast, truth):
+    mask = truth["t2m"].isel(time=0, drop=True) > 280
+    expected = forecast.wx.verify(truth, regions={"warm": mask})
+    turned = mask.isel(latitude=slice(None, None, -1)).roll(longitude=3, roll_coords=True)
+    turned = turned.assign_coords(longitude=(turned.longitude + 180) % 360 - 180).transpose()
+    xr.testing.assert_allclose(forecast.wx.verify(truth, regions={"warm": turned}), expected)
+    bare = mask.drop_vars(["latitude", "longitude"])
+    xr.testing.assert_allclose(forecast.wx.verify(truth, regions={"warm": bare}), expected)
+    with pytest.raises(MismatchError, match=r"mask = mask.isel\(when=0\)"):
+        forecast.wx.verify(truth, regions={"warm": mask.expand_dims(when=2)})

@@ -115,18 +115,6 @@ class Horizontal:
         parts = (_parts(edges + t, start, stop, centres + t, (start, stop)) for t in turns)
         return np.asarray(sum(parts))
 
-    def same_as(self, other: xr.DataArray) -> bool:
-        """Whether an array has the same coordinates, in the same order."""
-        for dim, values in (
-            (self.latitude_dim, self.latitude),
-            (self.longitude_dim, self.longitude),
-        ):
-            if other.sizes.get(dim) != values.size:
-                return False
-            if dim in other.coords and not np.allclose(other[dim].values, values, atol=1e-4):
-                return False
-        return True
-
     def __str__(self) -> str:
         lat, lon = self.latitude, self.longitude
         return (

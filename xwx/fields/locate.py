@@ -73,7 +73,7 @@ def _refusal(profile: Profile, entry: Variable) -> str | None:
     if entry.height is not None and profile.height is not None:
         near = abs(profile.height - entry.height) <= TOLERANCE * entry.height
         return None if near else f"it is at a height of {profile.height:g} m"
-    if (entry.height is not None or entry.named) and not by_name:
+    if (entry.height is not None or entry.named) and not by_name and stated not in entry.alone:
         return f"nothing but its standard_name, shared with others, says that it is {entry.key}"
     return None
 

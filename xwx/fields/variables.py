@@ -54,6 +54,7 @@ class Variable:
     names: tuple[str, ...]
     height: float | None = None
     named: bool = False
+    alone: tuple[str, ...] = ()
     static: bool = False
     also: Measure | None = None
 
@@ -83,6 +84,7 @@ def _entry(key: str, row: Mapping[str, Any]) -> Variable:
         names=tuple(row["names"]),
         height=row.get("height"),
         named=row.get("named", False),
+        alone=tuple(row.get("alone", ())),
         static=row.get("static", False),
         also=None
         if also is None

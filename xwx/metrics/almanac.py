@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from xwx.errors import MismatchError, Problem
 from xwx.fields import find_coordinates
-from xwx.metrics.slots import hours_of, span
+from xwx.metrics.slots import EMPTY, hours_of, span
 
-__all__ = ["at_valid_times", "check_apart"]
+__all__ = ["at_valid_times", "check_apart", "check_days"]
 
 _DAYS = ("dayofyear", "month")
 _PERIOD = "xwx_climatology_period"
@@ -114,6 +114,40 @@ def check_apart(clim: xr.Dataset, valid: NDArray[Any]) -> None:
         ),
         remedy="xwx.metrics.climatology(ds, period=(first, last))  # years that are not scored; or "
         "climatology_overlap=True to accept it",
+    )
+    raise MismatchError([problem], what=_WHAT)
+
+
+def check_days(clim: xr.Dataset, valid: NDArray[Any]) -> None:
+    """Refuse a climatology that says that it has no samples for some of the valid times.
+
+    Parameters
+    ----------
+    clim : Dataset
+        Its attribute ``xwx_climatology_empty_days`` lists the days of the year without samples.
+    valid : ndarray of datetime64 or cftime
+
+    Raises
+    ------
+    MismatchError
+        If a valid time is on one of them.
+    """
+    stated = str(clim.attrs.get(EMPTY, ""))
+    pairs = re.findall(r"(\d+)(?:-(\d+))?", stated)
+    if not pairs or not np.size(valid):
+        return
+    empty = np.concatenate([np.arange(int(a), int(b or a) + 1) for a, b in pairs])
+    days = xr.DataArray(np.ravel(valid), dims="case", name="time").dt.dayofyear.values
+    wanted = np.unique(days[np.isin(days, empty)])
+    if not wanted.size:
+        return
+    shown = ", ".join(map(str, wanted[:5])) + (", ..." if wanted.size > 5 else "")
+    problem = Problem(
+        kind="empty-days",
+        where="dayofyear",
+        message=f"it has no samples for day {shown} of the year, which valid times are on "
+        f"(nor for any of {stated})",
+        remedy="xwx.metrics.climatology(ds, window=31)  # of whole years, or with a wider window",
     )
     raise MismatchError([problem], what=_WHAT)
 

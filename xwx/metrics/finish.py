@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xwx.fields import difference_units, power_units
-from xwx.metrics.means import Means
+from xwx.metrics.means import Facts, Means
 from xwx.metrics.metric import Metric
 from xwx.metrics.names import MNRMSE
 from xwx.metrics.resample import Resampling
@@ -69,24 +69,46 @@ def finish(sums: xr.Dataset, how: Finish, reference: xr.Dataset | None = None) -
         there is resampling; with a reference ``{name}_difference``, that of the scores, too.
     """
     start = str(sums.attrs["start_dim"])
-    pair = [sums] if reference is None else [sums, reference]
+    given = [sums] if reference is None else [sums, reference]
+    facts = [Facts.of(s) for s in given]
+    pair = [_bare(s) for s in given]
     if how.by is not None:
         pair = [_grouped(s, how.by) for s in pair]
     if not how.over_starts or start not in sums.dims:
-        found = [_scores(s, how.metrics) for s in pair]
-    elif how.convention == "wb1":
-        found = [_mean_of_scores(s, how.metrics, start, None) for s in pair]
+        found = [_scores(s, how.metrics, f) for s, f in zip(pair, facts, strict=True)]
     else:
-        found = [_scores(s.sum(start, skipna=False), how.metrics) for s in pair]
+        found = [_over_starts(s, how, start, f, None) for s, f in zip(pair, facts, strict=True)]
     out = _with_difference(found)
     if how.resampling is not None:
-        out = out.merge(_intervals(pair, how, start))
-    return _tidied(_described(out, sums, how), pair[0], how, start)
+        out = out.merge(_intervals(pair, how, start, facts))
+    return _tidied(_described(out, sums, how), pair[0], sums, how, start)
 
 
-def _tidied(out: xr.Dataset, sums: xr.Dataset, how: Finish, start: str) -> xr.Dataset:
+def _bare(sums: xr.Dataset) -> xr.Dataset:
+    """Return sums without attributes: what is computed of them has units of its own."""
+    out = sums.copy()
+    out.attrs = {}
+    for values in out.data_vars.values():
+        values.attrs = {}
+    return out
+
+
+def _over_starts(
+    sums: xr.Dataset, how: Finish, start: str, facts: Facts, counts: xr.DataArray | None
+) -> xr.Dataset:
+    """Make scores over all starts, or over starts as often as they were drawn."""
+    if how.convention == "wb1":
+        return _mean_of_scores(sums, how.metrics, start, facts, counts)
+    if counts is None:
+        return _scores(sums.sum(start, skipna=False), how.metrics, facts)
+    return _scores(sums.map(lambda s: s.dot(counts, start)), how.metrics, facts)
+
+
+def _tidied(
+    out: xr.Dataset, grouped: xr.Dataset, sums: xr.Dataset, how: Finish, start: str
+) -> xr.Dataset:
     """Drop dimensions that the forecast did not have, and count the cases."""
-    scored = sums["scored"]
+    scored = grouped["scored"]
     if how.over_starts and start in scored.dims:
         scored = scored.sum(start)
     cases = scored.drop_vars("scored", errors="ignore").assign_attrs(
@@ -105,31 +127,29 @@ def _with_difference(found: Sequence[xr.Dataset]) -> xr.Dataset:
     return found[0].merge(difference.rename({k: f"{k}_difference" for k in difference.data_vars}))
 
 
-def _scores(sums: xr.Dataset, metrics: Sequence[Metric | str]) -> xr.Dataset:
+def _scores(sums: xr.Dataset, metrics: Sequence[Metric | str], facts: Facts) -> xr.Dataset:
     """Make scores of the sums of each variable, whatever their further dimensions."""
     own = [m for m in metrics if isinstance(m, Metric)]
     out = xr.Dataset()
-    means = {str(name): _means(sums, str(name)) for name in sums.data_vars}
+    means = {
+        str(name): Means(values, str(name), facts.levels.get(str(name)), facts.members)
+        for name, values in sums.data_vars.items()
+    }
     for name, of in means.items():
         if own:
             values = [m.value(of) for m in own]
             label = xr.DataArray([m.label for m in own], dims="metric", name="metric")
             out[name] = xr.concat(values, label, coords="minimal", compat="override")
     if MNRMSE in metrics:
-        out[MNRMSE] = _mean_over_channels(sums, means)
+        out[MNRMSE] = _mean_over_channels(means, facts)
     return out
 
 
-def _means(sums: xr.Dataset, name: str) -> Means:
-    level = sums[name].attrs.get("level_dim")
-    return Means(sums[name], name, level, int(sums.attrs["members"]))
-
-
-def _mean_over_channels(sums: xr.Dataset, means: dict[str, Means]) -> xr.DataArray:
+def _mean_over_channels(means: dict[str, Means], facts: Facts) -> xr.DataArray:
     """Return the mean of the normalised RMSE over all variables and levels, each of one weight."""
     channels = []
     for name, of in means.items():
-        value, level = NRMSE().value(of), sums[name].attrs.get("level_dim")
+        value, level = NRMSE().value(of), facts.levels.get(name)
         each = (
             [value]
             if level is None
@@ -140,10 +160,14 @@ def _mean_over_channels(sums: xr.Dataset, means: dict[str, Means]) -> xr.DataArr
 
 
 def _mean_of_scores(
-    sums: xr.Dataset, metrics: Sequence[Metric | str], start: str, counts: xr.DataArray | None
+    sums: xr.Dataset,
+    metrics: Sequence[Metric | str],
+    start: str,
+    facts: Facts,
+    counts: xr.DataArray | None,
 ) -> xr.Dataset:
     """Average the scores of each start; those without a truth do not count."""
-    each = _scores(sums, metrics)
+    each = _scores(sums, metrics, facts)
     weight = xr.ones_like(sums[start], dtype=np.float64) if counts is None else counts
     out = xr.Dataset()
     for name, values in each.items():
@@ -168,27 +192,24 @@ def _grouped(sums: xr.Dataset, by: str) -> xr.Dataset:
     order = there if by == "season" else np.unique(labels.values).tolist()
     groups = xr.DataArray(order, dims=by, name=by)
     inside = (labels == groups).reset_coords(drop=True)
-    out = sums.map(lambda s: s.where(inside, 0.0).transpose(..., by).assign_attrs(s.attrs))
+    out = sums.map(lambda s: s.where(inside, 0.0).transpose(..., by))
     coords = {str(k): c for k, c in sums.coords.items() if k != "scored"}
-    out = out.assign_coords(coords | {by: order, "scored": sums["scored"] * inside})
-    return out.assign_attrs(sums.attrs)
+    return out.assign_coords(coords | {by: order, "scored": sums["scored"] * inside})
 
 
-def _intervals(pair: Sequence[xr.Dataset], how: Finish, start: str) -> xr.Dataset:
-    """Return the intervals of the scores, by resampling the starts in blocks."""
+def _intervals(
+    pair: Sequence[xr.Dataset], how: Finish, start: str, facts: Sequence[Facts]
+) -> xr.Dataset:
+    """Return the intervals of the scores, by resampling the starts in blocks, in order of time."""
     assert how.resampling is not None
+    ordered = [s.sortby(start) for s in pair]
     drawn = []
     for counts in how.resampling.counts(pair[0].sizes[start], start):
-        if how.convention == "wb1":
-            found = [_mean_of_scores(s, how.metrics, start, counts) for s in pair]
-        else:
-            found = [_scores(_drawn(s, counts, start), how.metrics) for s in pair]
+        sides = zip(ordered, facts, strict=True)
+        found = [_over_starts(s, how, start, f, counts) for s, f in sides]
         drawn.append(_with_difference(found))
-    whole = (
-        xr.concat(drawn, "resample").chunk({"resample": -1})
-        if _lazy(drawn[0])
-        else xr.concat(drawn, "resample")
-    )
+    whole = xr.concat(drawn, "resample")
+    whole = whole.chunk({"resample": -1}) if _lazy(whole) else whole
     low, high = how.resampling.bounds
     bounds = whole.quantile([low, high], "resample", skipna=False).rename(quantile="bound")
     bounds = bounds.assign_coords(bound=["lower", "upper"]).transpose(..., "bound")
@@ -197,12 +218,6 @@ def _intervals(pair: Sequence[xr.Dataset], how: Finish, start: str) -> xr.Datase
 
 def _lazy(ds: xr.Dataset) -> bool:
     return any(v.chunks is not None for v in ds.data_vars.values())
-
-
-def _drawn(sums: xr.Dataset, counts: xr.DataArray, start: str) -> xr.Dataset:
-    """Sum the starts as often as they were drawn."""
-    out = sums.map(lambda s: s.dot(counts, start).assign_attrs(s.attrs))
-    return out.assign_attrs(sums.attrs)
 
 
 def _described(out: xr.Dataset, sums: xr.Dataset, how: Finish) -> xr.Dataset:

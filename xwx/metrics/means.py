@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["Means"]
+__all__ = ["Facts", "Means"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What sums say of themselves beside their numbers.
+
+    Attributes
+    ----------
+    members : int
+    levels : mapping of str -> str
+        The dimension of levels of each variable that has one.
+    """
+
+    members: int
+    levels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, sums: xr.Dataset) -> Facts:
+        """Read them off the attributes."""
+        levels = {str(k): str(v.attrs["level_dim"]) for k, v in sums.data_vars.items()
+                  if "level_dim" in v.attrs}  # fmt: skip
+        return cls(int(sums.attrs["members"]), levels)
 
 
 class Means:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xwx.metrics.sums import Recipe, sum_cases
 from xwx.metrics.unfold import taken
 
-__all__ = ["Pairing", "sum_pairs"]
+__all__ = ["Gaps", "Pairing", "sum_pairs"]
 
 Positions = NDArray[np.intp]
 #: Values of a forecast in memory or on disk that are looked at together.
@@ -61,6 +61,41 @@ class Pairing:
         return Pairing(self.array, self.dim, self.positions[starts, leads])
 
 
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Where another forecast of the same cases has no value: such points do not count in either.
+
+    Attributes
+    ----------
+    array : DataArray
+        The other forecast, with the dimensions of starts and leads.
+    dims : (str, str)
+        These.
+    member_dim : str or None
+    """
+
+    array: xr.DataArray
+    dims: tuple[str, str]
+    member_dim: str | None
+
+    @property
+    def positions(self) -> Positions:
+        """Not negative: the other forecast has all cases."""
+        return np.zeros(tuple(self.array.sizes[dim] for dim in self.dims), dtype=np.intp)
+
+    def beside(self, forecast: xr.DataArray, dims: tuple[str, str]) -> xr.DataArray:
+        """Return NaN where a value is missing, else 0."""
+        whole = self.array
+        if self.member_dim is not None:
+            whole = whole.sum(self.member_dim, skipna=False)
+        return (whole * 0).drop_vars(list(whole.coords))
+
+    def part(self, starts: slice, leads: slice) -> Gaps:
+        """Return the gaps of some of the cases, read if they were in a file."""
+        chosen = self.array.isel({self.dims[0]: starts, self.dims[1]: leads})
+        return Gaps(chosen.compute(), self.dims, self.member_dim)
+
+
 def _both(
     sizes: Mapping[Hashable, tuple[int, ...]], dims: tuple[str, str]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -73,7 +108,7 @@ def sum_pairs(
     dims: tuple[str, str],
     truth: Pairing,
     weights: xr.DataArray,
-    further: Sequence[Pairing] = (),
+    further: Sequence[Pairing | Gaps] = (),
     *,
     over_starts: bool = False,
 ) -> xr.DataArray:
@@ -86,7 +121,8 @@ def sum_pairs(
         With both dimensions `dims`, among others.
     dims : (str, str)
         Those of starts and of leads.
-    truth, further : Pairing
+    truth : Pairing
+    further : sequence of Pairing or Gaps
     weights : DataArray, (region, latitude, longitude)
     over_starts : bool
         Whether to sum over the starts as well, so that maps of many starts need no more memory
@@ -128,7 +164,7 @@ def _summed(
     dims: tuple[str, str],
     truth: Pairing,
     weights: xr.DataArray,
-    further: Sequence[Pairing],
+    further: Sequence[Pairing | Gaps],
 ) -> xr.DataArray:
     known = truth.positions >= 0
     for f in further:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xwx.errors import MismatchError, Problem
 from xwx.fields import Horizontal
+from xwx.fields.align import Axes, axes_of, match
 
 __all__ = ["BOXES", "Box", "region_weights"]
 
@@ -163,20 +164,47 @@ def _part(name: str, region: Any, horizontal: Horizontal) -> Floats:
 
 
 def _mask(name: str, mask: xr.DataArray, horizontal: Horizontal) -> Floats:
+    """Return a mask in the order of the grid; it may be turned, rolled, or of a larger area."""
     dims = (horizontal.latitude_dim, horizontal.longitude_dim)
-    wrong = set(mask.dims) != set(dims) or not horizontal.same_as(mask)
-    if wrong:
-        problem = Problem(
-            kind="wrong-grid",
-            where=f"regions[{name!r}]",
-            message=(
-                f"the mask has {dict(mask.sizes)}; it must lie on the forecast's own grid, "
-                f"{horizontal}, under the same names"
-            ),
-            remedy="mask = mask.interp_like(forecast, method='nearest')  # then look at it",
-        )
-        raise MismatchError([problem], what="the forecast")
-    values = np.asarray(mask.transpose(*dims).values, dtype=np.float64)
+    if set(mask.dims) == set(dims) and not set(dims) & set(mask.coords):
+        mask = mask.transpose(*dims)  # bare values: they can only be in the order of the grid
+        if mask.shape != (horizontal.latitude.size, horizontal.longitude.size):
+            raise MismatchError([_wrong_mask(name, mask, horizontal)], what="the forecast")
+        return _parts_of(name, mask.values)
+    held = axes_of(mask.to_dataset(name="mask"))
+    mine = Axes(
+        dims,
+        dims,
+        horizontal.latitude,
+        horizontal.longitude,
+    )
+    if not isinstance(held, Axes):
+        raise MismatchError(held, what=f"the forecast, as the region {name!r}")
+    found = match(held, mine, "the forecast")
+    if isinstance(found, Problem) or set(mask.dims) != set(held.dims):
+        raise MismatchError([_wrong_mask(name, mask, horizontal)], what="the forecast")
+    return _parts_of(name, mask.transpose(*held.dims).values[np.ix_(*found)])
+
+
+def _parts_of(name: str, mask: NDArray[Any]) -> Floats:
+    values = np.asarray(mask, dtype=np.float64)
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise ValueError(f"region {name!r}: a mask holds true and false, or parts from 0 to 1")
     return values
+
+
+def _wrong_mask(name: str, mask: xr.DataArray, horizontal: Horizontal) -> Problem:
+    further = [d for d in mask.dims if mask.sizes[d] > 1][:-2]
+    return Problem(
+        kind="wrong-grid",
+        where=f"regions[{name!r}]",
+        message=(
+            f"the mask has {dict(mask.sizes)}; it must lie on the forecast's own grid, "
+            f"{horizontal}, along latitude and longitude alone"
+        ),
+        remedy=(
+            f"mask = mask.isel({further[0]}=0)"
+            if further
+            else "mask = mask.astype(float).interp_like(forecast) >= 0.5  # then look at it"
+        ),
+    )

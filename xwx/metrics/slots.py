@@ -14,11 +14,13 @@ from xwx.errors import MismatchError, Problem
 from xwx.fields import find_coordinates
 from xwx.fields.clock import calendar_of, nat_problems, no_time, order_problems
 
-__all__ = ["Group", "Period", "Slots", "hours_of", "slots_of", "span", "time_problem"]
+__all__ = ["EMPTY", "Group", "Period", "Slots", "hours_of", "slots_of", "span", "time_problem"]
 
 Group = Literal["dayofyear", "month"]
 Period = slice | tuple[Any, Any]
 WHAT = "a climatology"
+#: The attribute that lists the days of the year without samples.
+EMPTY = "xwx_climatology_empty_days"
 _DAYS = {"360_day": 360, "noleap": 365, "365_day": 365}
 
 
@@ -129,7 +131,21 @@ def slots_of(
         "xwx_climatology_window": int(window),
         "xwx_climatology_years": int(np.unique(times.dt.year.values[used]).size),
     }
+    if group == "dayofyear":
+        empty = _empty_days(of[used], days, chosen.size, window // 2)
+        attrs |= {EMPTY: empty} if empty else {}
     return Slots(dim, np.where(used, of, -1).astype(np.int64), labels, window // 2, attrs)
+
+
+def _empty_days(of: NDArray[np.int64], days: int, hours: int, reach: int) -> str:
+    """Return the days of the year that lack samples at some hour: ``"18-334, 360"``."""
+    count = np.bincount(of, minlength=days * hours).reshape(days, hours)
+    near = sum(np.roll(count, shift, axis=0) for shift in range(-reach, reach + 1))
+    lacking = np.flatnonzero((np.asarray(near) == 0).any(axis=1)) + 1
+    if days == 366 and 365 not in lacking:
+        lacking = lacking[lacking != 366]  # it is the day before, where no leap year was used
+    runs = np.split(lacking, np.flatnonzero(np.diff(lacking) != 1) + 1) if lacking.size else []
+    return ", ".join(f"{r[0]}-{r[-1]}" if r.size > 1 else f"{r[0]}" for r in runs)
 
 
 def hours_of(times: xr.DataArray, what: str = WHAT) -> NDArray[np.int64]:

@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xwx.errors import MismatchError, Problem
-from xwx.fields import conform, dequantify
-from xwx.metrics.almanac import at_valid_times, check_apart
+from xwx.fields import conform, dequantify, find_coordinates
+from xwx.metrics.almanac import at_valid_times, check_apart, check_days
 from xwx.metrics.metric import Metric
 from xwx.metrics.pairs import Pairing
 
@@ -80,7 +80,8 @@ class Further:
         if "seeps" in needs:
             found["dry_fraction"] = _fractions(clim, like)
             found["threshold"] = _presented(clim, "_seeps_threshold", like)
-        return cls(tuple(found), found, constants)
+        kept = {name: _without_extra(ds, like) for name, ds in found.items()}
+        return cls(tuple(kept), kept, constants)
 
     def pairings(self, name: str, valid: NDArray[Any]) -> list[Pairing]:
         """Return the inputs of a variable at valid times, shape (starts, leads)."""
@@ -89,6 +90,32 @@ class Further:
             Pairing(_cases(self.datasets[n], name, times), "case", inverse.reshape(valid.shape))
             for n in self.names
         ]
+
+
+def _without_extra(clim: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
+    """Refuse dimensions that are neither the forecast's nor a climatology's."""
+    known = {*like.dims, "dayofyear", "month", "hour", "quantile"}
+    time = find_coordinates(clim).time  # an archive is no climatology, and is told so later
+    known |= set() if time is None else set(clim[time].dims)
+    extra = [str(dim) for dim in clim.dims if dim not in known]
+    wide = [dim for dim in extra if clim.sizes[dim] > 1]
+    if wide:
+        raise MismatchError([_extra(clim, dim) for dim in wide], what="the climatology")
+    return clim.isel(dict.fromkeys(extra, 0), drop=True)
+
+
+def _extra(clim: xr.Dataset, dim: str) -> Problem:
+    return Problem(
+        kind="extra-dimension",
+        where=dim,
+        message=(
+            f"it has {clim.sizes[dim]} values along {dim!r}; a climatology runs along dayofyear "
+            "or month, and hour, or is one field"
+        ),
+        remedy=(
+            f'clim = xwx.metrics.climatology(reanalysis)  # or clim.isel(...), clim.mean("{dim}")'
+        ),
+    )
 
 
 def _cases(ds: xr.Dataset, name: str, times: NDArray[Any]) -> xr.DataArray:
@@ -105,7 +132,21 @@ def _suffixed(clim: xr.Dataset, suffix: str) -> xr.Dataset:
     if not suffix:
         return clim
     chosen = {k: k.removesuffix(suffix) for k in map(str, clim.data_vars) if k.endswith(suffix)}
+    if not chosen:
+        raise MismatchError([_no_statistic(suffix)], what="the climatology")
     return clim[list(chosen)].rename(chosen)
+
+
+def _no_statistic(suffix: str) -> Problem:
+    return Problem(
+        kind="missing-statistic",
+        where=f"*{suffix}",
+        message=f"no variable of the climatology ends in {suffix!r}, as SEEPS needs",
+        remedy=(
+            'xwx.metrics.climatology(reanalysis, statistics=("mean", "seeps"), window=61)'
+            "  # or xwx.metrics.seeps_climatology(reanalysis)"
+        ),
+    )
 
 
 def _fractions(clim: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
@@ -133,7 +174,10 @@ def check_climatology(
     climatology: xr.Dataset | None, valid: NDArray[Any], *, overlap: bool
 ) -> None:
     """Refuse a climatology that says it was made of the scored times, unless told."""
-    if climatology is not None and not overlap:
+    if climatology is None:
+        return
+    check_days(climatology, valid.ravel())
+    if not overlap:
         check_apart(climatology, valid.ravel())
 
 

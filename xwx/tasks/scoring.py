@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xwx.fields import find_coordinates
 from xwx.metrics.metric import Metric, Subject
 from xwx.metrics.names import MNRMSE, to_text
-from xwx.metrics.pairs import Pairing, sum_pairs
+from xwx.metrics.pairs import Gaps, Pairing, sum_pairs
 from xwx.metrics.regions import region_weights
 from xwx.metrics.single import NRMSE
 from xwx.metrics.sums import Recipe
@@ -44,8 +44,14 @@ class Scoring:
     regions: Any
     skipna: bool
 
-    def sums(self, forecast: Forecast, truth: Truth, further: Further) -> xr.Dataset:
-        """Sum the statistics of all cases; see :func:`xwx.metrics.combine` for the form."""
+    def sums(
+        self, forecast: Forecast, truth: Truth, further: Further, other: Forecast | None = None
+    ) -> xr.Dataset:
+        """Sum the statistics of all cases; see :func:`xwx.metrics.combine` for the form.
+
+        Points that `other`, a forecast of the same cases, does not have are left out with those
+        of the forecast.
+        """
         positions = valid_index(truth.times, forecast.timeline.valid)
         start, lead = forecast.dims
         maps = not set(forecast.axes) <= set(self.averaged)
@@ -54,14 +60,20 @@ class Scoring:
         out = {}
         for name in forecast.names:
             array = forecast.timeline.ds[name]
-            recipe = self._recipe(forecast, name, further)
+            gaps = []
+            if other is not None and self.skipna:
+                held = other.timeline.ds[name]
+                gaps.append(Gaps(held, forecast.dims, other.member_dim))
+            recipe = self._recipe(
+                forecast, name, (*further.names, *("gaps" for _ in gaps)), further
+            )
             summed = sum_pairs(
                 recipe,
                 array,
                 forecast.dims,
                 Pairing(truth.fields[name], truth.dim, positions),
                 area,
-                further.pairings(name, forecast.timeline.valid),
+                [*further.pairings(name, forecast.timeline.valid), *gaps],
                 over_starts=over_starts,
             )
             level = _level_of(forecast.timeline.ds, name)
@@ -79,7 +91,9 @@ class Scoring:
         }
         return ds.assign_coords(axes).assign_attrs(self._attrs(forecast))
 
-    def _recipe(self, forecast: Forecast, name: str, further: Further) -> Recipe:
+    def _recipe(
+        self, forecast: Forecast, name: str, names: tuple[str, ...], further: Further
+    ) -> Recipe:
         units = str(forecast.timeline.ds[name].attrs["units"])
         subject = Subject(name, units, forecast.members)
         metrics = [NRMSE() if m == MNRMSE else m for m in self.metrics]
@@ -90,7 +104,7 @@ class Scoring:
             horizontal=forecast.axes,
             averaged=tuple(d for d in forecast.axes if d in self.averaged),
             skipna=self.skipna,
-            further=further.names,
+            further=names,
             constants=further.constants,
         )
 

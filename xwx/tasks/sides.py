@@ -25,7 +25,7 @@ from xwx.fields import (
 from xwx.metrics.metric import Metric
 from xwx.spec import Grid
 from xwx.tasks.further import presented
-from xwx.tasks.timeline import Timeline, timeline_of, valid_index
+from xwx.tasks.timeline import Timeline, plus, timeline_of, valid_index
 
 __all__ = [
     "Forecast",
@@ -219,7 +219,7 @@ def common_cases(forecast: Forecast, other: Forecast) -> tuple[Forecast, Forecas
 
 def _starts(timeline: Timeline) -> NDArray[Any]:
     """Return when forecasts began."""
-    return np.asarray(timeline.valid[:, 0] - timeline.leads_of[0])
+    return plus(timeline.valid[:, 0], -timeline.leads_of[:1])
 
 
 def _no_common(forecast: Forecast, other: Forecast) -> Problem:

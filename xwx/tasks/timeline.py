@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xwx.errors import MismatchError, Problem
 from xwx.fields import find_coordinates, lead_times, no_time, show, stated_name
 
-__all__ = ["Timeline", "timeline_of", "valid_index"]
+__all__ = ["Timeline", "plus", "timeline_of", "valid_index"]
 
 _STARTS = ("init_time", "forecast_reference_time", "reference_time", "initial_time", "time")
 
@@ -100,7 +100,7 @@ def _one_start(ds: xr.Dataset, lead: str, leads: NDArray[Any], what: str) -> Tim
         raise MismatchError([no_time(ds)], what=what)
     _not_empty(ds, (dim,), what)
     valid = np.asarray(ds[name].values)
-    starts = np.unique(_plus(valid, -leads))
+    starts = np.unique(plus(valid, -leads))
     if starts.size != 1:
         problem = Problem(
             kind="mixed-starts",
@@ -136,7 +136,7 @@ def _starts_and_leads(ds: xr.Dataset, lead: str, leads: NDArray[Any], what: str)
     if several and start not in ds.dims:
         ds = ds.swap_dims({ds[start].dims[0]: start})
     _not_empty(ds, [d for d in (start, lead) if d in ds.dims], what)
-    valid = _plus(np.atleast_1d(ds[start].values)[:, None], np.atleast_1d(leads)[None, :])
+    valid = plus(np.atleast_1d(ds[start].values)[:, None], np.atleast_1d(leads)[None, :])
     for dim, there in ((lead, along), (start, several)):
         ds = ds if there else ds.expand_dims(dim)
     same = {k for k in flat if np.array_equal(times[k].values, times[start].values)}
@@ -180,7 +180,7 @@ def _agree(
             raise MismatchError([_contradiction(name, message)], what=what)
 
 
-def _plus(times: NDArray[Any], leads: NDArray[Any]) -> NDArray[Any]:
+def plus(times: NDArray[Any], leads: NDArray[Any]) -> NDArray[Any]:
     """Add lead times to times, those of cftime too."""
     if times.dtype == object:
         leads = leads.astype("timedelta64[us]").astype(object)

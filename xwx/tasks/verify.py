@@ -87,7 +87,7 @@ def verify(
         Bring both to one grid, by area means. Nothing is regridded unless asked for.
     reference : Dataset, optional
         Another forecast: ``{name}_difference`` is the score of `ds` less that of the reference,
-        over the cases that both have.
+        over the cases that both have, and with `skipna` over the points that both have.
     confidence : float, optional
         Gives ``{name}_interval`` (and that of the difference) with ``bound`` lower and upper, by
         resampling blocks of starts; such as 0.95.
@@ -148,10 +148,10 @@ def verify(
     if sides[3] is not None:
         forecast, other = common_cases(forecast, Forecast.of(sides[3], "the reference"))
         check_members(chosen, other, "the reference")
-    sums = scoring.sums(forecast, true, further)
+    sums = scoring.sums(forecast, true, further, other)
     if statistics:
         return sums
-    against = None if other is None else scoring.sums(other, true, further)
+    against = None if other is None else scoring.sums(other, true, further, forecast)
     out = finish(sums, how, against)
     _warn_undefined(out, sums, chosen)
     return _signed(out, ds, weights, quantified=is_quantified(ds))
