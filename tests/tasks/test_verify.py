@@ -697,3 +697,13 @@ def test_masks_in_any_order(forecast, truth):
     xr.testing.assert_allclose(forecast.wx.verify(truth, regions={"warm": bare}), expected)
     with pytest.raises(MismatchError, match=r"mask = mask.isel\(when=0\)"):
         forecast.wx.verify(truth, regions={"warm": mask.expand_dims(when=2)})
+
+
+def test_times_of_another_kind_have_a_remedy_that_works(forecast, truth):
+    other = truth.convert_calendar("standard", use_cftime=True)
+    with pytest.raises(
+        MismatchError, match=r'convert_calendar\("proleptic_gregorian", use_cftime=F'
+    ):
+        forecast.wx.verify(other)
+    mended = other.convert_calendar("proleptic_gregorian", use_cftime=False)
+    xr.testing.assert_allclose(forecast.wx.verify(mended), forecast.wx.verify(truth))

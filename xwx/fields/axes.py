@@ -48,11 +48,11 @@ def _curvilinear(ds: xr.Dataset, lat: str, lon: str) -> Problem:
         where=f"{lat}, {lon}",
         message=(
             f"latitude and longitude are two-dimensional ({dims}): a curvilinear or projected "
-            "grid; the model needs one latitude a row and one longitude a column"
+            "grid; one latitude a row and one longitude a column are needed"
         ),
         remedy=(
             f'ds = xesmf.Regridder(ds.rename({lat}="lat", {lon}="lon"), target, "bilinear")(ds)'
-            "  # target: a Dataset with the 1-D lat and lon of model.spec.grid"
+            "  # target: a Dataset with 1-D lat and lon, such as those of model.spec.grid"
         ),
     )
 

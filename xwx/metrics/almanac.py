@@ -231,7 +231,7 @@ def _days(
             where=name,
             message=(
                 f"valid times need {name} {shown} ({lacking.size} in all), the climatology has "
-                f"{held.size}, {held.min()} to {held.max()}"
+                f"{held.min()} to {held.max()} ({held.size} of them)"
             ),
             remedy="clim = xwx.metrics.climatology(ds)  # of whole years, in the calendar of the "
             "forecasts",

@@ -303,7 +303,7 @@ def check_overlap(forecast: Forecast, truth: Truth) -> None:
                 f"no valid time of the forecast ({spans[0]}) is among the times of the truth "
                 f"({spans[1]})"
             ),
-            remedy="open the truth of the forecast's times; steps and calendars must agree too",
+            remedy=_time_remedy(valid, truth.times),
         )
         raise MismatchError([problem], what="the truth")
     first = valid[~there].min()
@@ -313,3 +313,12 @@ def check_overlap(forecast: Forecast, truth: Truth) -> None:
         XwxWarning,
         stacklevel=4,
     )
+
+
+def _time_remedy(valid: NDArray[Any], times: NDArray[Any]) -> str:
+    """Return what makes valid times and those of the truth meet."""
+    ours, theirs = calendar_of(valid), calendar_of(times)
+    if (valid.dtype == object) == (times.dtype == object) and ours == theirs:
+        return "open the truth of the forecast's times; they must agree to the second"
+    kind = f'"{ours}", use_cftime={valid.dtype == object}'
+    return f"truth = truth.convert_calendar({kind})  # the forecast's calendar and kind of times"

@@ -19,6 +19,7 @@ from xwx.fields import (
     power_units,
     requantify,
 )
+from xwx.fields.axes import axes_problems
 from xwx.fields.degrees import degrees_problems
 from xwx.fields.grid import bounds_of
 from xwx.fields.units import affine, held_unit, magnitudes, strip, unit_text
@@ -138,14 +139,9 @@ def _refuse(kind: str, where: str, message: str, remedy: str) -> MismatchError:
 def _axes(ds: xr.Dataset) -> tuple[str, str]:
     names = find_coordinates(ds)
     lat, lon = names.latitude, names.longitude
-    if lat is None or lon is None or ds[lat].dims == ds[lon].dims:
-        raise _refuse(
-            "missing-latitude",
-            "latitude, longitude",
-            "one-dimensional latitude and longitude, each along a dimension of its own, are "
-            "needed and not found",
-            'ds["lat"].attrs["units"] = "degrees_north"  # and "degrees_east" for the longitude',
-        )
+    wrong = axes_problems(ds, names)
+    if lat is None or lon is None or wrong:
+        raise MismatchError(wrong, what="a spectrum")
     if wrong := degrees_problems(ds, lat, lon):
         raise MismatchError(wrong, what="a spectrum")
     if _WAVENUMBER in ds.variables or _WAVENUMBER in ds.dims:
