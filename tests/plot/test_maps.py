@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xwx.errors import MismatchError
@@ -68,6 +68,7 @@ def test_the_cells_hold_the_field_whatever_its_layout(drawn, layout, projection)
     first=st.floats(-180, 360),
     centre=st.sampled_from([0.0, 180.0, 90.0, -37.5, 11.25]),
 )
+@example(width=16, first=1e-6, centre=11.25)
 def test_a_globe_is_cut_at_the_edge_of_the_map_without_gap_or_overlap(width, first, centre):
     lon = (first + np.arange(width) * 360.0 / width) % 360.0
     array = xr.DataArray(
@@ -335,13 +336,13 @@ def test_without_latex_and_with_masked_values(drawn):
 
 @pytest.mark.parametrize("text", ["12h", "+12 h", "0.5 days", "720 min"])
 def test_a_lead_time_in_words(text):
-    from xwx.plot.select import _lead
+    from xwx.plot.steps import _lead
 
     assert _lead(text) == np.timedelta64(12, "h")
 
 
 @pytest.mark.parametrize("value", ["2026-01-25", 3, np.timedelta64(6, "h"), "h", "24 x"])
 def test_what_is_no_lead_time_stays(value):
-    from xwx.plot.select import _lead
+    from xwx.plot.steps import _lead
 
     assert _lead(value) is value

@@ -163,8 +163,8 @@ def test_spectra_have_slopes_of_their_exponents(drawn):
     ds = xr.Dataset({"ke": ("wavenumber", power, {"units": "m2 s-2"})}, {"wavenumber": k})
     ax = PlotAccessor(ds).spectra(others={"truth": 2 * ds})
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
-    assert lines["forecast"][:, 0].min() == 1  # the mean has no place on a logarithmic axis
-    np.testing.assert_array_equal(lines["forecast"][:, 1], power[1:])
+    assert lines["this Dataset"][:, 0].min() == 1  # the mean has no place on a logarithmic axis
+    np.testing.assert_array_equal(lines["this Dataset"][:, 1], power[1:])
     np.testing.assert_array_equal(lines["truth"][:, 1], 2 * power[1:])
     for label, slope in ((r"$k^{-3}$", -3), (r"$k^{-5/3}$", -5 / 3)):
         x, y = np.log(lines[label]).T

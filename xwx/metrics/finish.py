@@ -234,6 +234,8 @@ def _described(out: xr.Dataset, sums: xr.Dataset, how: Finish) -> xr.Dataset:
                 scaled = out[key] if factor == 1.0 else out[key] * scale
                 out[key] = _ordered(scaled, out)
                 out[key].attrs = attrs | _units(units, own)
+                if suffix.endswith("_interval") and how.resampling is not None:
+                    out[key].attrs["confidence"] = how.resampling.confidence
     if MNRMSE in out:
         out[MNRMSE].attrs = {"units": "1", "long_name": "mean normalised RMSE of all channels"}
     return out

@@ -204,7 +204,7 @@ class PlotAccessor:
         time: Any = None,
         level: float | None = None,
         others: Mapping[str, xr.Dataset] | None = None,
-        name: str = "forecast",
+        name: str | None = None,
         slopes: Sequence[float] = (-3.0, -5.0 / 3.0),
         ax: Axes | None = None,
         figsize: Size | None = None,

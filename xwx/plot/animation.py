@@ -16,11 +16,13 @@ from tqdm import tqdm
 from xwx.errors import MismatchError, Problem
 from xwx.options import get_options
 from xwx.plot.canvas import centre_of, colour_bar, maps, view_of
-from xwx.plot.maps import label_of, read, shade
-from xwx.plot.select import has, horizontal, plain, step_dim
-from xwx.plot.slab import cells
+from xwx.plot.maps import heading, label_of, read, shade
+from xwx.plot.select import has, horizontal, plain
+from xwx.plot.slab import cells, within
+from xwx.plot.steps import step_dim
 from xwx.plot.style import limits, style_of
-from xwx.plot.words import when
+from xwx.plot.times import timed
+from xwx.plot.words import metric_of
 
 __all__ = ["animate"]
 
@@ -75,7 +77,7 @@ def animate(
     MismatchError
         If there are no steps, or it is not clear which level, member or start is meant.
     """
-    ds = plain(ds)
+    ds = timed(plain(ds))
     if path is not None:
         writer = _writer(Path(path), writer)
     lat, lon = horizontal(ds)
@@ -84,24 +86,28 @@ def animate(
     if (step := step_dim(ds[name])) is None:
         problem = Problem("missing-time", name, "it has no steps", f'ds.wx.plot.map("{name}")')
         raise MismatchError([problem], what="an animation")
-    count, style = int(ds[name].sizes[step]), style_of(name, ds[name].attrs)
+    count, style = int(ds[name].sizes[step]), style_of(name, ds[name].attrs, metric_of(ds[name]))
 
     def frame(number: int) -> Any:
         return read(ds, name, time=number, level=level)
 
+    def shown(number: int) -> Any:
+        slab = frame(number)[1]
+        return within(slab, view_of(slab, projection, extent).box)
+
     with _bar(name, count, vmin is None or vmax is None, path, progress) as bar:
         if vmin is None or vmax is None:
-            vmin, vmax = _range(frame, count, style, vmin, vmax, bar)
+            vmin, vmax = _range(shown, count, style, vmin, vmax, bar)
         array, slab = frame(0)
         with maps(view_of(slab, projection, extent), figsize=figsize) as (ax,):
             mesh = shade(ax, slab, style, cmap, vmin, vmax)
             colour_bar(ax, mesh, label_of(ds, array), "both" if style.share < 100 else "neither")
-            ax.set_title(when(array), fontsize=10)
+            ax.set_title(heading(ds, array), fontsize=10)
 
         def draw(number: int) -> list[Any]:
             array, slab = frame(number)
             mesh.set_array(cells(slab, centre_of(ax))[2])
-            ax.set_title(when(array), fontsize=10)
+            ax.set_title(heading(ds, array), fontsize=10)
             return [mesh]
 
         film = FuncAnimation(
@@ -144,12 +150,12 @@ def _writer(path: Path, writer: Any) -> Any:
 
 
 def _range(
-    frame: Callable[[int], Any], count: int, style: Any, vmin: Any, vmax: Any, bar: Any
+    shown: Callable[[int], Any], count: int, style: Any, vmin: Any, vmax: Any, bar: Any
 ) -> tuple[float, float]:
     """Return the range that holds the ranges of all frames, one at a time."""
     lows, highs = [], []
     for number in range(count):
-        low, high = limits(frame(number)[1].values, style, vmin, vmax)
+        low, high = limits(shown(number), style, vmin, vmax)
         lows.append(low)
         highs.append(high)
         bar.update()

@@ -14,7 +14,7 @@ from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from xwx.plot.coastlines import draw_coastlines
 from xwx.plot.slab import Slab
@@ -33,6 +33,8 @@ __all__ = [
 
 LATLON = ccrs.PlateCarree()
 Box = tuple[float, float, float, float]
+#: Degrees between meridians or parallels.
+_STEPS = (60.0, 30.0, 20.0, 15.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,27 @@ def dress(ax: Any, box: Box | None) -> None:
     lines = ax.gridlines(linewidth=0.4, color="0.3", alpha=0.4, linestyle="-")
     labelled = isinstance(ax.projection, ccrs.PlateCarree | ccrs.Mercator | ccrs.LambertConformal)
     if labelled:
+        if box is not None:
+            lines.xlocator, lines.ylocator = (FixedLocator(at) for at in _round_degrees(box))
         lines.bottom_labels = lines.left_labels = True
         lines.x_inline = lines.y_inline = lines.rotate_labels = False
         lines.xlabel_style = lines.ylabel_style = {"size": 8}
+
+
+def _round_degrees(box: Box) -> tuple[list[float], list[float]]:
+    """Return meridians and parallels at round degrees, four steps or more across a box.
+
+    They go on beyond the box: a conformal map shows more than it at its corners.
+    """
+    west, east, south, north = box
+    out = []
+    for low, high in ((west, east), (south, north)):
+        step = next((s for s in _STEPS if high - low >= 4 * s), _STEPS[-1])
+        first, last = np.floor((2 * low - high) / step), np.ceil((2 * high - low) / step)
+        out.append(step * np.arange(first, last + 1))
+    meridians = np.mod(out[0] + 180.0, 360.0) - 180.0
+    parallels = out[1][np.abs(out[1]) <= 90.0]
+    return sorted({*np.round(meridians, 6).tolist()}), parallels.tolist()
 
 
 def colour_bar(

@@ -34,5 +34,9 @@ def _feature() -> ShapelyFeature:
 
 
 def draw_coastlines(ax: Any) -> Any:
-    """Draw the coastlines on a GeoAxes and return the artist."""
-    return ax.add_feature(_feature(), edgecolor="0.1", linewidth=0.6, zorder=2.5)
+    """Draw the coastlines on a GeoAxes, dark with a light rim, and return the dark artist.
+
+    One of the two shows on any colour.
+    """
+    ax.add_feature(_feature(), edgecolor="1.0", linewidth=1.8, alpha=0.85, zorder=2.5)
+    return ax.add_feature(_feature(), edgecolor="0.1", linewidth=0.6, zorder=2.6)

@@ -15,8 +15,9 @@ from xwx.fields import area_weights, conform, difference_units, find_coordinates
 from xwx.plot.canvas import colour_bar, maps, view_of
 from xwx.plot.maps import label_of, read, shade
 from xwx.plot.select import has, horizontal, plain
-from xwx.plot.slab import Slab
+from xwx.plot.slab import Slab, within
 from xwx.plot.style import DIFFERENCE, extend, limits, style_of
+from xwx.plot.times import timed
 from xwx.plot.words import stamp, when, with_units
 
 __all__ = ["compare", "truth_at"]
@@ -65,7 +66,7 @@ def compare(
     ValueError, TypeError
         As for :func:`xwx.plot.maps.draw_map`.
     """
-    ds, truth = plain(ds), plain(truth)
+    ds, truth = timed(plain(ds)), plain(truth)
     lat, lon = horizontal(ds)
     name = has(ds, variable, (str(ds[lat].dims[0]), str(ds[lon].dims[0])), "a comparison")
     array, forecast = read(ds, name, time=time, level=level)
@@ -74,15 +75,16 @@ def compare(
     apart = forecast.values.astype(np.float64) - observed.values.astype(np.float64)
     difference = Slab(factor * apart, forecast.latitude, forecast.longitude, forecast.periodic)
     view, style = view_of(forecast, projection, extent), style_of(name, array.attrs)
-    both = np.concatenate([forecast.values, observed.values])
+    both = np.concatenate([within(slab, view.box) for slab in (forecast, observed)])
     low, high = limits(both, style, vmin, vmax)
     with maps(view, 3, figsize=figsize) as axes:
         for ax, slab, title in zip(axes, (forecast, observed), ("forecast", "truth"), strict=False):
             mesh = shade(ax, slab, style, cmap, low, high)
             colour_bar(ax, mesh, label_of(ds, array), extend(both, low, high), below=True)
             ax.set_title(f"{title}\n{when(array) if slab is forecast else _valid(array)}", size=10)
-        mesh = shade(axes[2], difference, DIFFERENCE)
-        beyond = extend(difference.values, *mesh.get_clim())
+        shown = within(difference, view.box)
+        mesh = shade(axes[2], difference, DIFFERENCE, None, *limits(shown, DIFFERENCE))
+        beyond = extend(shown, *mesh.get_clim())
         colour_bar(axes[2], mesh, with_units("difference", units), beyond, below=True)
         weights = _weights(ds, difference, view.box if extent is not None else None)
         axes[2].set_title(f"forecast - truth\n{_sums(difference.values, weights, units)}", size=10)

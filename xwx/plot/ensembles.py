@@ -16,8 +16,10 @@ from xwx.errors import MismatchError, Problem
 from xwx.fields import conform, find_coordinates
 from xwx.plot.canvas import LATLON, centre_of, curve_axes, maps, view_of
 from xwx.plot.maps import name_of, read
-from xwx.plot.select import chosen, has, horizontal, plain, step_dim, times_along
+from xwx.plot.select import chosen, has, horizontal, plain
 from xwx.plot.slab import closed
+from xwx.plot.steps import step_dim, times_along
+from xwx.plot.times import timed
 from xwx.plot.words import level_text, long_name, stamp, when, with_units
 
 __all__ = ["distance", "plume", "spaghetti"]
@@ -69,7 +71,7 @@ def plume(
     ValueError
         For a place outside the grid.
     """
-    ds = plain(ds)
+    ds = timed(plain(ds))
     lat, lon = horizontal(ds)
     member = _member(ds)
     dims = str(ds[lat].dims[0]), str(ds[lon].dims[0])
@@ -255,7 +257,7 @@ def spaghetti(
     ValueError
         If no member has the value.
     """
-    ds = plain(ds)
+    ds = timed(plain(ds))
     lat, lon = horizontal(ds)
     member = _member(ds)
     dims = str(ds[lat].dims[0]), str(ds[lon].dims[0])

@@ -16,13 +16,24 @@ from xwx.fields.locate import locate
 from xwx.fields.profile import profiles
 from xwx.fields.units import affine
 from xwx.plot.canvas import LATLON, centre_of, colour_bar, maps, view_of
-from xwx.plot.select import chosen, has, horizontal, plain, step_dim
-from xwx.plot.slab import Slab, cells, closed, slab_of
+from xwx.plot.select import chosen, has, horizontal, plain
+from xwx.plot.slab import Slab, cells, closed, slab_of, within
+from xwx.plot.steps import step_dim
 from xwx.plot.style import Style, extend, limits, style_of
-from xwx.plot.words import level_text, long_name, when, with_units
+from xwx.plot.table import metric_units
+from xwx.plot.times import timed
+from xwx.plot.words import (
+    level_text,
+    long_name,
+    metric_of,
+    metric_text,
+    remark,
+    when,
+    with_units,
+)
 from xwx.spec import Channel
 
-__all__ = ["draw_map", "label_of", "name_of", "read", "shade"]
+__all__ = ["draw_map", "heading", "label_of", "name_of", "read", "shade"]
 
 
 def draw_map(
@@ -68,10 +79,13 @@ def draw_map(
         Whether to draw wind barbs (half a barb 5 kn, a barb 10 kn, a flag 50 kn): the wind at the
         level of the variable, at 10 m if it has none.
     cmap : str or Colormap, optional
-        By default by the variable: see :mod:`xwx.plot.style`.
+        By default by the variable: see :mod:`xwx.plot.style`. Scores, which have a scalar
+        coordinate ``metric``, have colours of their own: diverging around zero for "bias", "acc"
+        and a variable ``X_difference``, light to dark for others.
     vmin, vmax : float, optional
-        The range of the colours. By default that of the field; symmetric around zero for wind
-        components, vorticity, divergence and vertical velocity, then holding 99.5 % of the points.
+        The range of the colours. By default that of the cells that the map shows; symmetric around
+        zero for wind components, vorticity, divergence and vertical velocity, then holding 99.5 %
+        of the points.
     ax : GeoAxes, optional
         Where to draw; by default in a new figure of pyplot.
     figsize : (float, float), optional
@@ -90,18 +104,18 @@ def draw_map(
     ValueError, TypeError
         For a time, level, extent or projection that there is not.
     """
-    ds = plain(ds)
+    ds = timed(plain(ds))
     name = has(ds, variable, _dims(ds), "a map")
     array, slab = read(ds, name, time=time, level=level)
     view = view_of(slab, projection, extent)
     lines = None if contours is None else _read_lines(ds, contours, time, level)
     barbs = _wind(ds, array, time) if wind else None
     with maps(view, ax=ax, figsize=figsize) as (axes,):
-        style = style_of(name, array.attrs)
-        mesh = shade(axes, slab, style, cmap, vmin, vmax)
-        beyond = extend(slab.values, *mesh.get_clim())
+        style, shown = style_of(name, array.attrs, metric_of(array)), within(slab, view.box)
+        mesh = shade(axes, slab, style, cmap, *limits(shown, style, vmin, vmax))
+        beyond = extend(shown, *mesh.get_clim())
         colour_bar(axes, mesh, label_of(ds, array), beyond)
-        title = when(array)
+        title = heading(ds, array)
         if lines is not None:
             _contours(axes, lines[1], contour_levels)
             title = f"{title}\ncontours: {label_of(ds, lines[0])}".strip()
@@ -128,14 +142,30 @@ def read(
 
 
 def label_of(ds: xr.Dataset, array: xr.DataArray) -> str:
-    """Return the name of a field with its level and units."""
-    return with_units(name_of(ds, array), array.attrs.get("units"))
+    """Return the name of a field with its level and units, and the metric of scores."""
+    metric = metric_of(array)
+    units = array.attrs.get("units") if metric is None else metric_units(array, metric)
+    return with_units(name_of(ds, array), units)
 
 
 def name_of(ds: xr.Dataset, array: xr.DataArray) -> str:
-    """Return the name of a field with its level."""
+    """Return the name of a field with its level, and the metric of scores."""
     level = level_text(array, find_coordinates(ds).vertical if _on_level(ds, array) else None)
-    return long_name(array, level)
+    name, metric = long_name(array, level), metric_of(array)
+    if metric is None:
+        return name
+    if name[:2].istitle():  # a word, and no abbreviation or symbol
+        name = name[0].lower() + name[1:]
+    kind = " difference" if str(array.name).endswith("_difference") else ""
+    return f"{metric_text(metric)}{kind} of {name}"
+
+
+def heading(ds: xr.Dataset, array: xr.DataArray) -> str:
+    """Return the times of a field, and what else was chosen."""
+    vertical = find_coordinates(ds).vertical
+    chosen_dims = {str(dim) for dim in ds[str(array.name)].dims}
+    rest = array.drop_vars([str(vertical), "lead_time"], errors="ignore")
+    return ", ".join(filter(None, (when(array), remark(rest, chosen_dims))))
 
 
 def _on_level(ds: xr.Dataset, array: xr.DataArray) -> bool:
@@ -150,12 +180,11 @@ def shade(
     ax: Any,
     slab: Slab,
     style: Style,
-    cmap: Any = None,
-    vmin: float | None = None,
-    vmax: float | None = None,
+    cmap: Any,
+    low: float,
+    high: float,
 ) -> Any:
-    """Draw the cells of a slab in colours."""
-    low, high = limits(slab.values, style, vmin, vmax)
+    """Draw the cells of a slab in colours from `low` to `high`."""
     x, y, values = cells(slab, centre_of(ax))
     return ax.pcolormesh(
         x,

@@ -13,6 +13,7 @@ from xwx.errors import MismatchError, Problem
 from xwx.fields import find_coordinates
 from xwx.plot.canvas import curve_axes
 from xwx.plot.select import is_score
+from xwx.plot.style import extend
 from xwx.plot.table import by_lead, part
 from xwx.plot.words import METRICS, duration
 
@@ -44,14 +45,16 @@ def scorecard(
         Scores with the dimensions ``metric`` and ``lead_time``. Where a variable ``X`` has a
         variable ``X_difference_interval`` with the dimension ``bound`` beside it, the confidence
         interval of its score minus that of the reference, a dot marks the cells whose interval
-        excludes zero.
+        excludes zero; the title says so, with the confidence where the attribute
+        ``confidence`` of that variable or ``xwx_confidence`` of the Dataset has it.
     reference : Dataset
         Scores of another forecast, with the same variables, levels and lead times.
     metric : str
     region : str, optional
         Not needed where there is one.
     limit : float, optional
-        Where the colours end [%]; by default the largest change, at least 1 %.
+        Where the colours end [%]; by default the largest change, at least 1 % and at most 100 %.
+        What lies beyond has the last colour.
     ax : Axes, optional
         By default in a new figure of pyplot.
     figsize : (float, float), optional
@@ -85,7 +88,10 @@ def scorecard(
         _draw(axes, np.array(cells), np.array(dots), limit)
         _label(axes, list(rows), leads)
         where = "" if region is None else f", {region}"
-        axes.set_title(f"{METRICS.get(metric, metric)} against the reference{where}", fontsize=10)
+        title = f"{METRICS.get(metric, metric)} against the reference{where}"
+        axes.set_title(
+            "\n".join(filter(None, (title, _legend(ds, list(rows.values()))))), fontsize=10
+        )
     return axes
 
 
@@ -159,16 +165,28 @@ def _significant(
     return np.asarray((low > 0.0) | (high < 0.0))
 
 
+def _legend(ds: xr.Dataset, rows: list[tuple[str, float | None]]) -> str:
+    """Return what the dots mean; nothing where there are no intervals."""
+    names = [f"{variable}_difference_interval" for variable, _ in rows]
+    bands = [ds[name] for name in names if name in ds]
+    if not bands:
+        return ""
+    known = bands[0].attrs.get("confidence", ds.attrs.get("xwx_confidence"))
+    share = "" if known is None else f"{100 * float(known):g} % "
+    return f"dot: the {share}interval of the difference excludes 0"
+
+
 def _draw(ax: Axes, cells: Array, dots: Array, limit: float | None) -> None:
     finite = np.abs(cells[np.isfinite(cells)])
-    most = limit or max(float(finite.max(initial=0.0)), 1.0)
+    most = limit or float(np.clip(finite.max(initial=0.0), 1.0, 100.0))
     mesh = ax.pcolormesh(cells, cmap="RdBu", vmin=-most, vmax=most, edgecolors="w", linewidth=1)
     ax.set_facecolor("0.85")
     y, x = np.nonzero(dots)
     ax.plot(
         x + 0.5, y + 0.5, "o", color="k", markersize=4, markeredgecolor="w", markeredgewidth=0.5
     )
-    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02, fraction=0.05, aspect=25)
+    beyond = extend(cells, -most, most)
+    bar = ax.figure.colorbar(mesh, ax=ax, extend=beyond, pad=0.02, fraction=0.05, aspect=25)
     bar.set_label("better → [%]", fontsize=9)
     bar.ax.tick_params(labelsize=8)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from xwx.errors import MismatchError, Problem
 from xwx.fields import dequantify, find_coordinates
 from xwx.fields.axes import axes_problems
-from xwx.fields.coordinates import is_reference, is_time
+from xwx.plot.steps import REFERENCES, at_time, step_dim
 from xwx.plot.words import duration, several, stamp
 
 __all__ = [
@@ -22,18 +20,10 @@ __all__ = [
     "has",
     "horizontal",
     "is_score",
-    "lead_dim",
     "narrow",
     "plain",
-    "step_dim",
-    "times_along",
 ]
 
-_REFERENCES = frozenset({"init_time", "forecast_reference_time", "reference_time"})
-#: A lead time as people write it: "24h", "+3 days", "90 min".
-_LEAD = re.compile(
-    r"\+?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>h|hours?|d|days?|min|minutes?)", re.IGNORECASE
-)
 #: Levels agree when they differ by less than this fraction.
 _TOLERANCE = 1e-3
 
@@ -61,9 +51,31 @@ def horizontal(ds: xr.Dataset) -> tuple[str, str]:
         If there are none along one dimension each.
     """
     names = find_coordinates(ds)
-    if problems := axes_problems(ds, names):
+    if problems := [_flat(ds, p) for p in axes_problems(ds, names)]:
         raise MismatchError(problems, what="a map")
     return str(names.latitude), str(names.longitude)
+
+
+def _flat(ds: xr.Dataset, problem: Problem) -> Problem:
+    """Say of a grid with two-dimensional latitudes what a map needs."""
+    if problem.kind != "curvilinear-grid":
+        return problem
+    lat, lon = problem.where.split(", ")
+    y, x = (str(dim) for dim in ds[lat].dims[-2:])
+    return Problem(
+        kind=problem.kind,
+        where=problem.where,
+        message=(
+            f"latitude and longitude are two-dimensional ({y}, {x}), and a map needs rows and "
+            "columns: one latitude a row and one longitude a column"
+        ),
+        remedy=(
+            f'ds = xesmf.Regridder(ds.rename({lat}="lat", {lon}="lon"), target, "bilinear")(ds)  '
+            f"# target: a Dataset with 1-D lat and lon; or, if all columns of {lat} are equal, "
+            f"ds.assign_coords({y}=ds.{lat}.isel({x}=0), {x}=ds.{lon}.isel({y}=0))"
+            f".drop_vars([{lat!r}, {lon!r}])"
+        ),
+    )
 
 
 def is_score(ds: xr.Dataset, name: str) -> bool:
@@ -85,7 +97,7 @@ def has(ds: xr.Dataset, variable: str | None, dims: Collection[str], what: str) 
         for name, array in ds.data_vars.items()
         if set(dims) <= set(array.dims) and is_score(ds, str(name))
     ]
-    if variable in found:
+    if variable in ds.data_vars and set(dims) <= set(ds[variable].dims):
         return str(variable)
     along = ", ".join(map(repr, dims))
     if variable is None and len(found) == 1:
@@ -139,7 +151,7 @@ def chosen(
     """
     array = ds[variable]
     if time is not None:
-        array = _at_time(array, time)
+        array = at_time(array, time)
     if level is not None:
         array = _at_level(ds, array, level, keep)
     return narrow(array, what, keep)
@@ -148,17 +160,19 @@ def chosen(
 def narrow(array: xr.DataArray, what: str, keep: Collection[str]) -> xr.DataArray:
     """Drop dimensions of length one, and refuse longer ones that the picture does not have."""
     rest = [str(dim) for dim in array.dims if dim not in keep]
-    if problems := [_open(array, dim) for dim in rest if array.sizes[dim] != 1]:
+    if problems := [_open(array, dim, what) for dim in rest if array.sizes[dim] != 1]:
         raise MismatchError(problems, what=f"{what} of {array.name}")
     return array.squeeze(rest)
 
 
-def _open(array: xr.DataArray, dim: str) -> Problem:
+def _open(array: xr.DataArray, dim: str, what: str) -> Problem:
     """Say that a dimension is left, which values it has, and how one is selected."""
     values = array[dim].values if dim in array.coords else np.arange(array.sizes[dim])
     listed = several([_text(v) for v in values])
     if not len(values):
         remedy = "look at the selection before"
+    elif dim in REFERENCES:
+        remedy = f"fc.isel({dim}=0)" + (".wx.plot.map(...)" if what == "a map" else "")
     elif dim == step_dim(array):
         remedy = f"time=0  # or a valid time or a lead time; or ds.isel({dim}=0)"
     elif dim in ("region", "metric", "season"):
@@ -181,102 +195,6 @@ def _text(value: Any) -> str:
     if isinstance(value, np.datetime64) or hasattr(value, "calendar"):
         return stamp(value)
     return f"{value:g}" if isinstance(value, np.number) else repr(str(value))
-
-
-def step_dim(array: xr.DataArray) -> str | None:
-    """Return the dimension of the steps: lead time, or valid time."""
-    if (dim := lead_dim(array)) is not None:
-        return dim
-    found = [
-        str(c.dims[0])
-        for name, c in array.coords.items()
-        if c.ndim == 1 and name not in _REFERENCES and is_time(c.variable)
-    ]
-    return next(iter(found), None)
-
-
-def lead_dim(array: xr.DataArray) -> str | None:
-    """Return the dimension that the lead time runs along."""
-    if "lead_time" in array.coords and array["lead_time"].ndim == 1:
-        return str(array["lead_time"].dims[0])
-    return None
-
-
-def times_along(array: xr.DataArray, dim: str) -> NDArray[Any] | None:
-    """Return the valid times along a dimension; None where there are none.
-
-    With the dimensions ``init_time`` and ``lead_time`` the valid time has both: it counts where
-    there is one initial time.
-    """
-    for name, coordinate in array.coords.items():
-        if name in _REFERENCES or not is_time(coordinate.variable):
-            continue
-        if is_reference(coordinate.variable) or dim not in coordinate.dims:
-            continue
-        if coordinate.size == coordinate.sizes[dim]:
-            return np.asarray(coordinate.values.reshape(-1))
-    return None
-
-
-def _at_time(array: xr.DataArray, time: Any) -> xr.DataArray:
-    dim = step_dim(array)
-    if dim is None:
-        raise ValueError(f"time={time!r}: {array.name!r} has no steps to choose from; leave it out")
-    return array.isel({dim: _position(array, dim, time)})
-
-
-def _position(array: xr.DataArray, dim: str, time: Any) -> int:
-    size = array.sizes[dim]
-    if isinstance(time, int | np.integer) and not isinstance(time, bool | np.timedelta64):
-        if not -size <= time < size:
-            raise ValueError(f"time={time}: there are {size} steps, give -{size} to {size - 1}")
-        return int(time)
-    time = _lead(time)
-    if isinstance(time, timedelta | np.timedelta64):
-        leads = array["lead_time"].values if lead_dim(array) else None
-        wanted, kind = np.timedelta64(time), "lead time"
-        texts = None if leads is None else [duration(v) for v in leads]
-        near = None if leads is None else leads == wanted
-    elif isinstance(time, str | date | np.datetime64) or hasattr(time, "calendar"):
-        times, kind = times_along(array, dim), "valid time"
-        texts = None if times is None else [stamp(v) for v in times]
-        near = None if times is None else np.array([_iso(v) == _iso(time) for v in times])
-    else:
-        raise TypeError(
-            f"time={time!r} is a {type(time).__name__}: give the number of a step, a valid time "
-            'such as "2026-01-25T06", or a lead time such as "6h"'
-        )
-    if near is None or texts is None:
-        raise ValueError(f"time={time!r}: {array.name!r} has no {kind} along {dim!r}{_why(array)}")
-    if not near.any():
-        raise ValueError(f"time={time!r}: there is no such {kind}; there are {several(texts)}")
-    return int(near.argmax())
-
-
-def _lead(time: Any) -> Any:
-    """Return the lead time that a text such as "24h" or "+3 d" is; anything else as it is."""
-    match = _LEAD.fullmatch(time) if isinstance(time, str) else None
-    if match is None:
-        return time
-    seconds = {"h": 3600, "d": 86400, "m": 60}[match["unit"][0].lower()]
-    return np.timedelta64(round(float(match["number"]) * seconds * 10**9), "ns")
-
-
-def _why(array: xr.DataArray) -> str:
-    many = "init_time" in array.dims and array.sizes["init_time"] > 1
-    return "; select one start first: ds.isel(init_time=0)" if many else ""
-
-
-def _iso(time: Any) -> str:
-    """Write a time of any kind to the second; a day alone is its midnight."""
-    if hasattr(time, "calendar"):
-        return str(time.isoformat())[:19]
-    if not isinstance(time, str):
-        return str(np.datetime64(time).astype("datetime64[s]"))
-    try:
-        return str(np.datetime64(time).astype("datetime64[s]"))
-    except ValueError:  # a day that the real calendar does not have, such as 30 February
-        return time.replace(" ", "T") + "0000-01-01T00:00:00"[len(time) :]
 
 
 def _at_level(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xwx.fields.grid import latitude_edges
 
-__all__ = ["Slab", "cells", "closed", "slab_of"]
+__all__ = ["Slab", "cells", "closed", "slab_of", "within"]
 
 Floats = NDArray[np.float64]
 #: Meridians of the map's edges lie this far inside [degrees]: a projection may put the edge
@@ -63,6 +63,30 @@ class Slab:
         """West, east, south and north edge [degrees]."""
         x, y = self.column_edges, self.row_edges
         return float(x[0]), float(x[-1]), float(y[0]), float(y[-1])
+
+
+def within(slab: Slab, box: tuple[float, float, float, float] | None) -> NDArray[Any]:
+    """Return the values of the cells that lie in a box, in part at least; without one all.
+
+    Parameters
+    ----------
+    slab : Slab
+    box : (west, east, south, north) or None
+        Degrees, east above west.
+
+    Returns
+    -------
+    array, shape (..., rows, columns)
+    """
+    if box is None:
+        return slab.values
+    west, east, south, north = box
+    x, y = slab.column_edges - west, slab.row_edges
+    rows = (y[1:] > south + _INSIDE) & (y[:-1] < north - _INSIDE)
+    # A cell begins in the box, or reaches over its western edge.
+    begin = np.mod(x[:-1], 360.0)
+    columns = (begin < east - west - _INSIDE) | (begin + np.diff(x) > 360.0 + _INSIDE)
+    return np.asarray(slab.values[..., rows, :][..., columns])
 
 
 def slab_of(array: xr.DataArray, latitude: str, longitude: str) -> Slab:
@@ -126,7 +150,8 @@ def cells(slab: Slab, centre: float) -> tuple[Floats, Floats, NDArray[Any]]:
         edges = np.append(edges, edges[1] + 360.0)
         values = np.concatenate([values, values[..., :1]], axis=-1)
     edges = np.clip(edges, west + _INSIDE, west + 360.0 - _INSIDE)
-    return edges, slab.row_edges, values
+    wide = np.diff(edges) > 0.0  # nothing is left of a cell that reaches over an edge by rounding
+    return np.append(edges[:-1][wide], edges[-1]), slab.row_edges, values[..., wide]
 
 
 def closed(slab: Slab, centre: float) -> Slab:

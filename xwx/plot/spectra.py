@@ -25,7 +25,7 @@ def spectra(
     time: Any = None,
     level: float | None = None,
     others: Mapping[str, xr.Dataset] | None = None,
-    name: str = "forecast",
+    name: str | None = None,
     slopes: Sequence[float] = (-3.0, -5.0 / 3.0),
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
@@ -40,8 +40,8 @@ def spectra(
         Not needed where there is one.
     others : dict of str -> Dataset, optional
         Spectra to compare with, by their names.
-    name : str
-        Of the first, in the legend.
+    name : str, optional
+        Of the first, in the legend; beside `others` by default "this Dataset".
     slopes : sequence of float
         Exponents of reference lines, drawn through the middle of the first spectrum.
     ax : Axes, optional
@@ -57,6 +57,7 @@ def spectra(
     MismatchError
         If there is no dimension ``wavenumber``, or more dimensions are left than the picture has.
     """
+    label, name = name is not None or bool(others), name or "this Dataset"
     sets = {name: plain(ds)} | {str(k): plain(v) for k, v in (others or {}).items()}
     variable = has(sets[name], variable, ("wavenumber",), "a spectrum")
     keep = ("wavenumber",)
@@ -68,7 +69,7 @@ def spectra(
     with curve_axes(ax, figsize) as axes:
         for key, array in arrays.items():
             wavenumber, power = _positive(array)
-            axes.loglog(wavenumber, power, label=key, linewidth=1.5)
+            axes.loglog(wavenumber, power, label=key if label else None, linewidth=1.5)
         _slopes(axes, *_positive(arrays[name]), slopes)
         array = arrays[name]
         axes.set_xlabel(with_units("wavenumber", array["wavenumber"].attrs.get("units")))
@@ -76,7 +77,8 @@ def spectra(
         axes.set_title(title_of(sets[name], array, variable), fontsize=10)
         axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
     return axes
 
 

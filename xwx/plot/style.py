@@ -37,6 +37,10 @@ class Style:
 
 
 DIFFERENCE = Style("RdBu_r", signed=True, share=99.5)
+#: Of scores: light where they are small, so that coastlines show.
+_SCORE = Style("YlOrRd", share=99.5)
+#: Metrics of which zero is special.
+_SIGNED = frozenset({"bias", "acc", "acc_centred"})
 _OTHER = Style("viridis")
 _TEMPERATURE = Style("inferno")
 _WATER = Style("YlGnBu", positive=True)
@@ -56,8 +60,12 @@ _STYLES = {
 }
 
 
-def style_of(name: str, attrs: Any) -> Style:
-    """Return the style of a variable, by its standard_name or else its name."""
+def style_of(name: str, attrs: Any, metric: str | None = None) -> Style:
+    """Return the style of a variable, by its standard_name or else its name; or of its scores."""
+    if metric in _SIGNED or name.endswith("_difference"):
+        return DIFFERENCE
+    if metric is not None:
+        return _SCORE
     stated = stated_name(attrs)
     if stated in ("wind_speed", "wind_speed_of_gust"):
         return _STYLES["si10"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ __all__ = [
     "duration",
     "level_text",
     "long_name",
+    "metric_of",
+    "metric_text",
+    "remark",
     "several",
     "stamp",
     "when",
@@ -25,6 +28,10 @@ __all__ = [
 #: ``s-1``, ``s**-1`` and ``s^-1`` are written with a raised number.
 _EXPONENT = re.compile(r"(?<=[A-Za-z])(?:\*\*|\^)?(-?[0-9]+)")
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+#: Coordinates that number fields, and those that say nothing of which field it is.
+_NUMBERS = frozenset({"member", "number", "realization", "ensemble", "timestep"})
+_UNREMARKABLE = frozenset({"cases", "crs", "metric", "spatial_ref"})
 
 #: How the metrics are written; others as they are called.
 METRICS: Mapping[str, str] = {
@@ -72,6 +79,43 @@ def when(array: xr.DataArray) -> str:
     lead = array.coords.get("lead_time")
     if lead is not None and lead.size == 1 and np.issubdtype(lead.dtype, np.timedelta64):
         parts.append(f"+{duration(lead.values.reshape(-1)[0])}")
+    return ", ".join(parts)
+
+
+def metric_of(array: xr.DataArray) -> str | None:
+    """Return the metric that a field of scores is of; None for any other field."""
+    metric = array.coords.get("metric")
+    if metric is None or metric.size != 1:
+        return None
+    return str(metric.values.reshape(-1)[0])
+
+
+def metric_text(metric: str) -> str:
+    """Return how a metric is written."""
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def remark(array: xr.DataArray, chosen: Collection[str] = ()) -> str:
+    """Return what else tells a field from others: ``member = 2``, ``timestep = 3``, ``europe``.
+
+    Parameters
+    ----------
+    array : DataArray
+    chosen : collection of str
+        Dimensions of which one value was chosen. Of other scalar coordinates, of which files
+        have many, only those count that number the field.
+    """
+    timeless = not when(array)
+    parts = []
+    for key, c in array.coords.items():
+        name = str(key)
+        if c.size != 1 or c.dtype.kind not in "iufU" or name in _UNREMARKABLE:
+            continue
+        number = name in _NUMBERS or (timeless and c.dtype.kind in "iu")
+        if name not in chosen and not number and name not in ("region", "season"):
+            continue
+        value = c.values.reshape(-1)[0]
+        parts.append(str(value) if c.dtype.kind == "U" else f"{name} = {value:g}")
     return ", ".join(parts)
 
 
