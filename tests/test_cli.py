@@ -141,6 +141,8 @@ def test_a_closed_pipe_is_quiet():
         ["forecast", "in.nc", "--out", "out.nc", "--steps", "0"],
         ["forecast", "in.nc", "--out", "out.nc", "--steps", "-3"],
         ["forecast", "in.nc", "--out", "out.nc", "--steps", "2.5"],
+        ["forecast", "in.nc", "--out", "out.nc", "--cache", "-1"],
+        ["forecast", "in.nc", "--out", "out.nc", "--cache", "2.5"],
         ["forecast", "in.nc", "--out", "out.nc", "--start", "tomorrow"],
         ["forecast", "in.nc", "--out", "out.nc", "--nonsense"],
         ["forecast", "in.nc", "--out", "no/such/directory/out.nc"],
@@ -163,11 +165,12 @@ def test_wrong_usage(arguments, capsys, source, monkeypatch):
 def test_forecast_passes_every_option_on(calls, source, tmp_path, capsys):
     out = tmp_path / "out.zarr"
     words = "--model toy --steps 7 --start 2026-01-25 --start 2026-01-25T06 --variables msl vo "
-    words += "--seed 5 --device cpu --no-progress"
+    words += "--cache 0 --seed 5 --device cpu --no-progress"
     assert main(["forecast", str(source), "--out", str(out), *words.split()]) == 0
     assert calls.args == ("toy", 7)
     assert calls.kwargs == {
         "start": ["2026-01-25", "2026-01-25T06"],
+        "cache": 0,
         "variables": ["msl", "vo"],
         "seed": 5,
         "device": "cpu",

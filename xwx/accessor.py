@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xwx.models.checkpoint import Model
     from xwx.plot import PlotAccessor
     from xwx.spec import Grid
+    from xwx.tasks.plan import Plan
 
 __all__ = ["WeatherAccessor", "register_accessor"]
 
@@ -60,6 +61,7 @@ class WeatherAccessor:
         steps: int = 40,
         *,
         start: Any = None,
+        cache: int | None = None,
         variables: str | Sequence[str] | None = None,
         store: str | os.PathLike[str] | None = None,
         seed: int | None = None,
@@ -79,6 +81,9 @@ class WeatherAccessor:
         start : time, slice or sequence of times, optional
             By default the last time. Several starts give the dimensions ``init_time`` and
             ``lead_time``.
+        cache : int, optional
+            How many of its own steps the network's attention remembers; by default what it was
+            fine-tuned with, and 0 for none.
         variables : str or sequence of str, optional
             Which of the model's variables to return, by the Dataset's names.
         store : str or path-like, optional
@@ -102,6 +107,8 @@ class WeatherAccessor:
             When there is no such model, or none fits.
         StoreError
             When the store exists already or cannot be written.
+        TypeError, ValueError
+            For arguments that are not understood, or more cache than the network can use.
         """
         from xwx.tasks.forecast import forecast
 
@@ -110,11 +117,55 @@ class WeatherAccessor:
             model,
             steps,
             start=start,
+            cache=cache,
             variables=variables,
             store=store,
             seed=seed,
             device=device,
             progress=progress,
+        )
+
+    def plan(
+        self,
+        model: str | os.PathLike[str] | Model | None = None,
+        *,
+        steps: int = 40,
+        start: Any = None,
+        cache: int | None = None,
+        variables: str | Sequence[str] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+    ) -> Plan:
+        """Predict memory, disk and time of the same call of :meth:`forecast`, before it runs.
+
+        See :func:`xwx.tasks.plan.plan` for how.
+
+        Parameters
+        ----------
+        model, steps, start, cache, variables, store, device
+            As for :meth:`forecast`.
+
+        Returns
+        -------
+        Plan
+            ``.fits``, ``.problems``, numbers in bytes and seconds; prints as a table.
+
+        Raises
+        ------
+        MismatchError, ModelNotFoundError, StoreError, TypeError, ValueError
+            What the forecast raises for these arguments before its first step.
+        """
+        from xwx.tasks.plan import plan
+
+        return plan(
+            self._ds,
+            model,
+            steps=steps,
+            start=start,
+            cache=cache,
+            variables=variables,
+            store=store,
+            device=device,
         )
 
     def regrid(

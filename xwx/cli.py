@@ -1,4 +1,4 @@
-"""The command line: ``xwx forecast``, ``models``, ``check``, ``train`` and ``info``.
+"""The command line: ``xwx forecast``, ``plan``, ``check``, ``train``, ``info`` and others.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the data, the model or the
 machine does not do, 2 wrong usage, 130 interrupted. ``XWX_DEBUG=1`` shows tracebacks.
@@ -52,6 +52,13 @@ def _positive(kind: Any, tokens: Sequence[Token]) -> int:
     return int(text)
 
 
+def _from_zero(kind: Any, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value
+    if not re.fullmatch(r"[0-9]+", text):
+        raise ValueError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 @app.command
 def forecast(
     source: Annotated[Path, Parameter(name="IN")],
@@ -61,6 +68,7 @@ def forecast(
     model: str | None = None,
     steps: Annotated[int, Parameter(converter=_positive)] = 40,
     start: Annotated[list[str] | None, Parameter(validator=_check_date, negative="")] = None,
+    cache: Annotated[int | None, Parameter(converter=_from_zero)] = None,
     variables: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     seed: int | None = None,
     device: str | None = None,
@@ -81,6 +89,8 @@ def forecast(
         How many time steps of the model.
     start
         ISO time of the first state; repeat it for several starts. By default the last time.
+    cache
+        How many of its own steps the model remembers; by default what it was fine-tuned with.
     variables
         Which variables to write; by default all that the model gives.
     seed
@@ -97,6 +107,7 @@ def forecast(
 
     options: dict[str, Any] = {
         "start": start[0] if start and len(start) == 1 else start,
+        "cache": cache,
         "variables": variables,
         "seed": seed,
         "device": device,
@@ -111,6 +122,61 @@ def forecast(
             write_netcdf(run(ds, model, steps, **options), target)
     print(out)
     return 0
+
+
+@app.command
+def plan(
+    source: Annotated[Path, Parameter(name="IN")],
+    /,
+    *,
+    out: Path | None = None,
+    model: str | None = None,
+    steps: Annotated[int, Parameter(converter=_positive)] = 40,
+    start: Annotated[list[str] | None, Parameter(validator=_check_date, negative="")] = None,
+    cache: int | None = None,
+    variables: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    device: str | None = None,
+) -> int:
+    """Say what the same forecast would take, before it runs: exit code 0 if it fits, 1 if not.
+
+    Parameters
+    ----------
+    source
+        NetCDF, Zarr (directory or .zarr.zip) or GRIB.
+    out
+        Where the forecast would go: one in .zarr is written step by step. Nothing is written.
+    model
+        A name from `xwx models` or a checkpoint directory; by default the one that fits.
+    steps
+        How many time steps of the model.
+    start
+        ISO time of the first state; repeat it for several starts. By default the last time.
+    cache
+        How many of its own steps the network remembers.
+    variables
+        Which variables to write; by default all that the model gives.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    if out is not None:
+        _check_output(source, out, overwrite=False)
+    from xwx.files import open_data
+
+    with open_data(source) as ds:
+        from xwx.tasks.plan import plan as run
+
+        found = run(
+            ds,
+            model,
+            steps=steps,
+            start=start[0] if start and len(start) == 1 else start,
+            cache=cache,
+            variables=variables,
+            store=None if out is None or out.suffix != ".zarr" else out,
+            device=device,
+        )
+    print(found)
+    return 0 if found.fits else 1
 
 
 @app.command
@@ -169,6 +235,8 @@ def train(
 ) -> int:
     """Train a model as a configuration file says, and print where the checkpoint is.
 
+    Several processes share the work under `torchrun --nproc-per-node N -m xwx train CONFIG`.
+
     Parameters
     ----------
     config
@@ -186,7 +254,69 @@ def train(
         raise StoreError(f"{config} does not exist: give a configuration file")
     from xwx.tasks.train import train as run
 
-    print(run(config, out=out, resume=resume, progress=progress))
+    path = run(config, out=out, resume=resume, progress=progress)
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+        print(path)
+    return 0
+
+
+@app.command(name="simulate-climate")
+def simulate_climate(
+    out: Annotated[Path, Parameter(name="OUT.zarr")],
+    /,
+    *,
+    years: float = 5.0,
+    spinup_days: float = 365.0,
+    chunk_days: float = 5.0,
+    grid: str = "64x32",
+    seed: int = 0,
+    start: str = "2000-01-01",
+    step_minutes: float = 40.0,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    progress: bool | None = None,
+) -> int:
+    """Simulate years of weather with a small GCM, with the variables of ERA5, to train on.
+
+    Needs the extra `climate`. An interrupted run that is started again goes on where it was.
+
+    Parameters
+    ----------
+    out
+        A Zarr store.
+    years
+        Years of 365 days to keep; more than before to go on with a complete store.
+    spinup_days
+        Days before them that are not kept.
+    chunk_days
+        Days simulated and written at a time.
+    grid
+        Columns x rows of an equiangular grid, or native for the Gaussian 96x48.
+    seed
+        Seed of the noise in the first state.
+    start
+        First day of the spin-up.
+    step_minutes
+        Time step of the model.
+    overwrite
+        Start afresh and replace an existing store.
+    progress
+        Show a progress bar.
+    """
+    from xwx.climate.requirements import require
+    from xwx.climate.settings import Settings
+
+    try:
+        settings = Settings(years, spinup_days, chunk_days, grid, seed, start, step_minutes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    require()
+    from xwx.climate.gcm import Speedy
+    from xwx.tasks.simulate import simulate
+
+    states = settings.chunks * settings.chunk_states
+    size = f"{states} states need up to {settings.nbytes / 1e9:.2f} GB"
+    print(f"xwx: {size} in {out}", file=sys.stderr)
+    print(simulate(out, settings, Speedy, overwrite=overwrite, progress=progress))
     return 0
 
 

@@ -601,7 +601,7 @@ class Remembering:
     def __init__(self, log: list, steps: int = 0) -> None:
         self.log, self.steps = log, steps
 
-    def attend(self, q, k, v):
+    def attend(self, q, k, v, bias=None):
         self.log.append((q, k, v))
         out = F.scaled_dot_product_attention(q, k, v)
         return out, Remembering(self.log, self.steps + 1)
@@ -635,7 +635,7 @@ def test_a_memory_sees_the_global_blocks_and_comes_back(rows):
 
 def test_what_a_memory_answers_is_used():
     class Silent:
-        def attend(self, q, k, v):
+        def attend(self, q, k, v, bias=None):
             return torch.zeros_like(q), self
 
     network = build()

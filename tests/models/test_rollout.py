@@ -72,6 +72,57 @@ def test_the_memory_is_handed_on():
     assert memories == [None, None]
 
 
+@pytest.mark.parametrize("history", [1, 3])
+def test_a_rollout_is_resumed(history):
+    """Stopped, and gone on from its window and memory, it makes the same states."""
+    x = torch.arange(1.0, history + 1).view(1, history, 1, 1, 1)
+
+    def forcing(step):
+        return torch.full((1, 1, 1, 1), 7.0 + step)
+
+    whole = list(rollout(recurrence, x, 7, forcing, 10))
+    first = rollout(recurrence, x, 7, forcing, 10)
+    made = [next(first) for _ in range(3)]
+    assert (first.step, first.memory) == (3, 13)
+    assert first.window.shape == x.shape
+    assert first.window[:, -1].tolist() == made[-1].tolist()
+    then = rollout(recurrence, first.window, 4, lambda n: forcing(n + 3), first.memory)
+    assert [float(y) for y in [*made, *then]] == [float(y) for y in whole]
+    assert then.memory == 17
+    assert [float(y) for y in first] == [float(y) for y in whole[3:]]
+    with pytest.raises(StopIteration):
+        next(first)
+
+
+def test_a_step_that_fails_changes_nothing():
+    def network(x, forcing, memory):
+        if memory == 2:
+            raise RuntimeError("no")
+        return x[:, -1] + 1, memory + 1
+
+    states = rollout(network, torch.zeros(1, 1, 1, 1, 1), 9, memory=0)
+    assert [float(next(states)) for _ in range(2)] == [1, 2]
+    with pytest.raises(RuntimeError):
+        next(states)
+    assert (states.step, states.memory, float(states.window)) == (2, 2, 2)
+
+
+def test_one_generation_of_memory_is_kept():
+    class Frames:
+        pass
+
+    alive: list[weakref.ref] = []
+
+    def network(x, forcing, memory):
+        memory = Frames()
+        alive.append(weakref.ref(memory))
+        return x[:, -1], memory
+
+    states = rollout(network, torch.zeros(1, 1, 1, 1, 1), 5, memory=Frames())
+    for _ in states:
+        assert sum(ref() is not None for ref in alive) == 1
+
+
 def test_only_the_last_states_are_kept():
     alive: list[weakref.ref] = []
     most = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import cftime
@@ -15,9 +16,11 @@ import xarray as xr
 
 import xwx
 from xwx.errors import MismatchError, ModelNotFoundError, XwxError
+from xwx.fields import pack
 from xwx.models import card as catalogue
 from xwx.models import registry
 from xwx.models.checkpoint import save_checkpoint
+from xwx.models.emformer import EMFormer
 
 EXTRA = ["init_time", "lead_time"]
 HOURS = np.timedelta64(1, "h")
@@ -411,6 +414,7 @@ def test_what_the_attributes_say(worlds):
         "xwx_model_licence": "CC0-1.0",
         "xwx_model_sha256": "ab" * 32,
         "xwx_seed": 3,
+        "xwx_cache": 0,
     }
     bare = ds.drop_attrs(deep=False).wx.forecast(worlds.toy(), steps=2)
     assert len(bare.attrs["history"].splitlines()) == 1
@@ -884,3 +888,91 @@ def test_a_choice_of_variables_takes_its_own_memory_only(worlds):
     while held.base is not None:
         held = held.base
     assert held.nbytes == 4 * 16 * 32 * 4
+
+
+# ---- networks that remember
+
+
+def remembering(worlds, cache, **changes):
+    """Return a Model that was, as it says, fine-tuned to remember `cache` steps."""
+    model = worlds.emformer()
+    config = replace(model.network.config, cache=cache, **changes)
+    network = EMFormer(config, model.spec).eval()
+    network.load_state_dict(model.network.state_dict(), strict=False)
+    with torch.no_grad():
+        for block in network.valley:
+            block.qkv.weight.mul_(5)
+    return replace(model, network=network)
+
+
+def by_hand(model, ds, position, steps, cache):
+    """Return forecast states step by step, with a memory that begins at the start."""
+    x = torch.from_numpy(pack(ds, model.spec, times=slice(position, position + 1))[0])[None]
+    memory, states = model.network.remember(cache), []
+    with torch.no_grad():
+        for _ in range(steps):
+            y, memory = model.network(x, None, memory)
+            x = y[:, None]
+            states.append(y[0].numpy())
+    return np.stack(states)
+
+
+def array_of(fc, model):
+    """Return the packed states of a forecast, of one start."""
+    return pack(fc.drop_vars(EXTRA, errors="ignore"), model.spec)[0]
+
+
+@pytest.mark.parametrize(("cache", "meant"), [(None, 2), (0, 0), (1, 1), (np.int64(4), 4)])
+def test_a_forecast_remembers_what_it_is_told_to(worlds, cache, meant):
+    ds, model = worlds.dataset(3), remembering(worlds, 2)
+    fc = ds.wx.forecast(model, steps=6, cache=cache)
+    np.testing.assert_array_equal(array_of(fc, model), by_hand(model, ds, 2, 6, meant))
+    assert fc.attrs["xwx_cache"] == meant
+    assert type(fc.attrs["xwx_cache"]) is int
+    other = by_hand(model, ds, 2, 6, meant + 1)
+    np.testing.assert_array_equal(other[0], by_hand(model, ds, 2, 6, meant)[0])
+    assert np.abs(other - by_hand(model, ds, 2, 6, meant)).max() > 0
+
+
+@pytest.mark.parametrize("way", ["arrays", "store", "dask"])
+def test_every_start_begins_with_an_empty_memory(worlds, way, tmp_path):
+    ds, model = worlds.dataset(5), remembering(worlds, 2)
+    given = ds.chunk(time=1) if way == "dask" else ds
+    store = tmp_path / "fc.zarr" if way == "store" else None
+    fc = given.wx.forecast(model, steps=5, start=ds.time[1:4], store=store)
+    assert fc.attrs["xwx_cache"] == 2
+    for n, position in enumerate((1, 2, 3)):
+        one = ds.isel(time=slice(0, position + 1)).wx.forecast(model, steps=5)
+        np.testing.assert_array_equal(array_of(one, model), by_hand(model, ds, position, 5, 2))
+        for name in ds.data_vars:
+            found = fc[name].isel(init_time=n).transpose("lead_time", ...).values
+            np.testing.assert_array_equal(found, one[name].transpose("time", ...).values)
+
+
+def test_half_precision_in_the_memory(worlds):
+    ds, model = worlds.dataset(3), remembering(worlds, 2)
+    whole = array_of(ds.wx.forecast(model, steps=5), model)
+    with xwx.set_options(precision="bfloat16"):
+        half = array_of(ds.wx.forecast(model, steps=5), model)
+    spread = whole.std((0, 2, 3), keepdims=True)
+    assert 0 < np.abs((half - whole) / spread).max() < 0.5
+
+
+@pytest.mark.parametrize("cache", [2.5, "5", True, [5]])
+def test_a_cache_of_another_type(worlds, cache):
+    with pytest.raises(TypeError, match=r"cache=.* such as cache=5"):
+        worlds.dataset(1).wx.forecast(worlds.emformer(), steps=1, cache=cache)
+
+
+def test_a_cache_that_the_network_does_not_have(worlds, tmp_path):
+    ds = worlds.dataset(3)
+    with pytest.raises(ValueError, match="cache=-1: give at least 0"):
+        ds.wx.forecast(worlds.emformer(), steps=1, cache=-1)
+    with pytest.raises(ValueError, match=r"cache=5: the network of toy \(Network\) has no memory"):
+        ds.wx.forecast(worlds.toy(), steps=1, cache=5, store=tmp_path / "fc.zarr")
+    assert not (tmp_path / "fc.zarr").exists()
+    assert ds.wx.forecast(worlds.toy(), steps=1, cache=0).attrs["xwx_cache"] == 0
+    with pytest.raises(ValueError, match="a bias for 2 remembered steps"):
+        ds.wx.forecast(remembering(worlds, 2, lag_bias=True), steps=1, cache=3)
+    fc = ds.wx.forecast(remembering(worlds, 2, lag_bias=True), steps=1, cache=1)
+    assert fc.attrs["xwx_cache"] == 1

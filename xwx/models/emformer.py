@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from xwx.models.emformer_config import PRESETS, EMFormerConfig, check_cache
 from xwx.models.layers.blocks import Block, hybrid
 from xwx.models.layers.convolutions import MultiConvs
 from xwx.models.layers.embeddings import Head, PatchEmbed, lay_out
@@ -18,117 +20,6 @@ from xwx.models.layers.memory import Memory
 from xwx.spec import Spec
 
 __all__ = ["PRESETS", "EMFormer", "EMFormerConfig"]
-
-WINDOWS = ((8, 8), (16, 4), (4, 16))
-
-
-@dataclass(frozen=True)
-class EMFormerConfig:
-    """Size and shape of an EMFormer.
-
-    Parameters
-    ----------
-    patch : int
-        Side of a patch in grid cells (2 at 1.4 degrees, 4 at 0.25 degrees).
-    dim, heads, depth : int
-        Width, attention heads, and number of blocks in the valley.
-    ratio : float
-        Width of the MLPs over `dim`.
-    levels : int
-        Prune levels; each halves the tokens, in longitude and latitude by turns.
-    outer : int
-        Blocks before and after each level, at its resolution. They attend in windows.
-    cross : bool
-        Whether prune and recover attend to what they merge and split.
-    recover_keys : {"neighbourhood", "self"}
-    kernels : tuple of int
-        Sizes of the multi-convs on queries, keys and values; empty for none.
-    groups : int or None
-        Groups of the multi-convs; None is depthwise.
-    conv_init : {"identity", "xavier"}
-    latitude : {"zero", "pole"}
-        What the multi-convs see beyond the first and last row.
-    windows : tuple of (int, int)
-        Rows and columns of the windows, used by turns.
-    roll : bool
-        Whether every second windowed block shifts its windows by half their width.
-    positions : {"full", "latitude", "none"}
-        Learned position embedding: one vector a token, one a row of tokens, none.
-    predict : {"state", "increment"}
-        Whether the network gives the next state or its difference to the last one.
-    dropout : float
-    """
-
-    patch: int = 2
-    dim: int = 768
-    heads: int = 8
-    depth: int = 24
-    ratio: float = 4.0
-    levels: int = 4
-    outer: int = 2
-    cross: bool = True
-    recover_keys: str = "neighbourhood"
-    kernels: tuple[int, ...] = (1, 3, 5)
-    groups: int | None = None
-    conv_init: str = "identity"
-    latitude: str = "zero"
-    windows: tuple[tuple[int, int], ...] = WINDOWS
-    roll: bool = True
-    positions: str = "full"
-    predict: str = "state"
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kernels", tuple(self.kernels))
-        object.__setattr__(self, "windows", tuple((int(h), int(w)) for h, w in self.windows))
-        choices = {
-            "recover_keys": ("neighbourhood", "self"),
-            "conv_init": ("identity", "xavier"),
-            "latitude": ("zero", "pole"),
-            "positions": ("full", "latitude", "none"),
-            "predict": ("state", "increment"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise ValueError(f"EMFormer {name}={value!r}: choose from {', '.join(allowed)}")
-        least = {"patch": 1, "dim": 1, "heads": 1, "depth": 0, "levels": 0, "outer": 0}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"EMFormer {name}={getattr(self, name)!r}: at least {smallest}")
-        if not self.windows or min(min(window) for window in self.windows) < 1:
-            raise ValueError(f"EMFormer windows={self.windows!r}: give pairs of rows and columns")
-        if self.dim % self.heads:
-            raise ValueError(f"EMFormer dim={self.dim} does not divide by heads={self.heads}")
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> EMFormerConfig:
-        """Return a named configuration from :data:`PRESETS`, with changes."""
-        if name not in PRESETS:
-            raise ValueError(f"no EMFormer preset {name!r}: choose from {', '.join(PRESETS)}")
-        return replace(PRESETS[name], **changes)
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> EMFormerConfig:
-        """Build from a mapping as read from JSON or TOML; unknown keys are refused."""
-        values = dict(values)
-        base = cls.preset(values.pop("preset")) if "preset" in values else cls()
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(
-                f"unknown EMFormer settings {', '.join(unknown)}: choose from "
-                f"{', '.join(sorted(known))}"
-            )
-        return replace(base, **values)
-
-
-#: `emformer_released` follows the authors' code, `emformer_budget` the reported size,
-#: `emformer_tiny` is for tests.
-PRESETS: dict[str, EMFormerConfig] = {
-    "emformer_released": EMFormerConfig(),
-    "emformer_budget": EMFormerConfig(ratio=3.0, outer=0, cross=False),
-    "emformer_tiny": EMFormerConfig(dim=64, heads=4, depth=4, levels=2, outer=1),
-}
 
 
 class EMFormer(nn.Module):
@@ -142,12 +33,19 @@ class EMFormer(nn.Module):
     spec : Spec
         Channels, grid, history and forcings. A global grid is periodic in longitude.
 
+    Attributes
+    ----------
+    checkpointing : bool
+        Whether the backward pass computes every block of the valley again rather than keep what
+        it needs: less memory, and about a third more time.
+
     Raises
     ------
     ValueError
         When the grid's columns cannot be cut and merged as configured.
     """
 
+    checkpointing: bool = False
     mean: Tensor
     std: Tensor
     increment_std: Tensor
@@ -169,7 +67,7 @@ class EMFormer(nn.Module):
         self.prune = nn.ModuleList(
             Prune(config.dim, config.heads, config.ratio, axis, cross=config.cross) for axis in axes
         )
-        self.valley = nn.ModuleList(self._block(n, windows_only=False) for n in range(config.depth))
+        self.valley = nn.ModuleList(self._block(n) for n in range(config.depth))
         self.recover = nn.ModuleList(
             Recover(
                 config.dim,
@@ -196,18 +94,68 @@ class EMFormer(nn.Module):
         """Return the configuration as a JSON-ready dictionary."""
         return asdict(self.config)
 
-    def _block(self, index: int, *, windows_only: bool) -> Block:
+    def _block(self, index: int, *, outer: bool = False) -> Block:
         c = self.config
-        reach = hybrid(index, c.windows, roll=c.roll, windows_only=windows_only)
+        reach = hybrid(index, c.windows, roll=c.roll, windows_only=outer)
         convs = None
         if c.kernels:
             convs = MultiConvs(
                 3 * c.dim, c.kernels, groups=c.groups, init=c.conv_init, latitude=c.latitude
             )
-        return Block(c.dim, c.heads, c.ratio, reach, convs, c.dropout)
+        remembers = not outer and c.remembers(index)
+        lags = c.cache + 1 if remembers and c.lag_bias else 0
+        return Block(
+            *(c.dim, c.heads, c.ratio, reach, convs, c.dropout), remembers=remembers, lags=lags
+        )
 
     def _outer(self) -> nn.ModuleList:
-        return nn.ModuleList(self._block(n, windows_only=True) for n in range(self.config.outer))
+        return nn.ModuleList(self._block(n, outer=True) for n in range(self.config.outer))
+
+    def remember(
+        self, cache: int | None = None, *, alpha: float | None = None, attached: bool = False
+    ) -> list[Memory | None] | None:
+        """Return an empty memory to pass to :meth:`forward`, and on from step to step.
+
+        Parameters
+        ----------
+        cache : int, optional
+            Forecast steps to remember; by default what the network was fine-tuned with.
+        alpha : float, optional
+            Weight of the present attention in the scores; by default the configuration's.
+        attached : bool
+            Whether gradients flow into what is remembered.
+
+        Returns
+        -------
+        list of Memory or None
+            One a block of the valley, None for those that do not remember; None for `cache` 0.
+
+        Raises
+        ------
+        TypeError
+            When `cache` is not a whole number.
+        ValueError
+            When `cache` is negative or more than the network has lags for, when no block
+            remembers, or when `alpha` is not from 0 to 1.
+        """
+        c = self.config
+        cache = c.cache if cache is None else cache
+        check_cache(cache)
+        if not cache:
+            return None
+        if c.lag_bias and cache > c.cache:
+            raise ValueError(
+                f"cache={cache}: this EMFormer learned a bias for {c.cache} remembered steps "
+                f"(lag_bias), give at most {c.cache}"
+            )
+        memory = Memory(cache, c.alpha if alpha is None else alpha, attached)
+        memories = [memory if c.remembers(n) else None for n in range(c.depth)]
+        if not any(memories):
+            raise ValueError(
+                f"cache={cache}: no block of this EMFormer remembers (depth={c.depth}, "
+                f"memory_blocks={c.memory_blocks!r}), give cache=0"
+            )
+        return memories
 
     def set_statistics(self, mean: Tensor, std: Tensor, increment_std: Tensor) -> None:
         """Set the normalisation: mean, standard deviation and that of one step's change, (C,)."""
@@ -230,7 +178,7 @@ class EMFormer(nn.Module):
         forcing : Tensor, shape (B, F, H, W), optional
             The Spec's forcings at the time of the last state.
         memory : sequence of Memory or None, optional
-            One a block of the valley.
+            One a block of the valley, as :meth:`remember` or the step before returned it.
 
         Returns
         -------
@@ -289,8 +237,12 @@ class EMFormer(nn.Module):
             residuals.append((f, where))
             f, where = prune(f, where)
         past: list[Memory | None] = [None] * len(self.valley) if memory is None else list(memory)
+        again = self.checkpointing and torch.is_grad_enabled()
         for n, block in enumerate(self.valley):
-            f, past[n] = block(f, where, past[n])
+            if again:
+                f, past[n] = checkpoint(block, f, where, past[n], use_reentrant=False)
+            else:
+                f, past[n] = block(f, where, past[n])
         recovering = zip(self.recover, self.after, self.norms, strict=True)
         for recover, blocks, norm in reversed(list(recovering)):
             residual, finer = residuals.pop()

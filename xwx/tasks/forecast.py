@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,23 +13,15 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from xwx.fields import (
-    Frame,
-    check,
-    dequantify,
-    frame_of,
-    narrowed,
-    pack,
-    retimed,
-    unpack,
-)
+from xwx.fields import Frame, check, dequantify, frame_of, narrowed, pack, retimed, unpack
 from xwx.models.checkpoint import Model
 from xwx.options import get_options
 from xwx.stores import StepStore
+from xwx.tasks.arguments import is_lazy, listed, refuse_other, seed_number, whole_number
 from xwx.tasks.choose import choose_model
 from xwx.tasks.layout import drop_packing, lay_out
 from xwx.tasks.lazy import lazy_states
-from xwx.tasks.run import run, valid_times
+from xwx.tasks.run import remembered, run, valid_times
 from xwx.tasks.starts import Starts, find_starts
 from xwx.version import __version__
 
@@ -42,6 +34,7 @@ def forecast(
     steps: int = 40,
     *,
     start: Any = None,
+    cache: int | None = None,
     variables: str | Sequence[str] | None = None,
     store: str | os.PathLike[str] | None = None,
     seed: int | None = None,
@@ -63,6 +56,9 @@ def forecast(
     start : time, slice or sequence of times, optional
         Where to start; by default at the last time. A string is one exact time:
         ``"2026-01-25"`` is midnight.
+    cache : int, optional
+        How many of its own steps the network's attention remembers, from each start afresh; 0 for
+        none. By default what the network was fine-tuned with, which is what it does best with.
     variables : str or sequence of str, optional
         Which of the model's variables to return, by the Dataset's names; by default all.
     store : str or path-like, optional
@@ -93,7 +89,8 @@ def forecast(
     StoreError
         When the store exists already or cannot be written.
     TypeError, ValueError
-        When `steps` is not a positive whole number, or `seed` not a whole number from 0.
+        When `steps` is not a positive whole number, `seed` or `cache` not a whole number from 0,
+        or the network cannot remember so many steps.
 
     Examples
     --------
@@ -101,57 +98,20 @@ def forecast(
     >>> ds = xwx.tutorial.open_dataset("era5-winter")
     >>> fc = ds.wx.forecast(steps=4)  # doctest: +SKIP
     """
-    steps = _whole(steps)
-    seed = secrets.randbits(31) if seed is None else _seed(seed)
-    _refuse_other(ds)
+    steps = whole_number("steps", steps, 1, 40)
+    cache = None if cache is None else whole_number("cache", cache, 0, 5)
+    seed = secrets.randbits(31) if seed is None else seed_number(seed)
+    refuse_other(ds, "forecast")
     starts = find_starts(ds, start)
     chosen = choose_model(ds, model, starts.positions, device)
     ds = ds.drop_vars(["lead_time", "init_time"], errors="ignore")
-    job = _Job(ds, chosen, steps, starts, _listed(variables), seed, progress)
-    if store is None and starts.several and _is_lazy(ds):
+    frames = remembered(chosen, cache)
+    job = _Job(ds, chosen, steps, starts, listed(variables), seed, progress, frames)
+    if store is None and starts.several and is_lazy(ds):
         return job.lazily()
     if starts.several:  # rather than when the forecasts before the bad one are made
         check(ds, chosen.spec, positions=starts.positions, what=chosen.name).raise_if_bad()
     return job.in_memory() if store is None else job.to_store(StepStore(store))
-
-
-def _whole(steps: Any) -> int:
-    if isinstance(steps, bool | np.bool_) or not isinstance(steps, int | np.integer):
-        raise TypeError(
-            f"steps={steps!r} is a {type(steps).__name__}: give a whole number of model steps, "
-            "such as steps=40"
-        )
-    if steps < 1:
-        raise ValueError(f"steps={steps!r}: give at least 1")
-    return int(steps)
-
-
-def _seed(seed: Any) -> int:
-    if isinstance(seed, bool | np.bool_) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed={seed!r} is a {type(seed).__name__}: give a whole number")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed!r}: give a whole number from 0, below 2**63")
-    return int(seed)
-
-
-def _refuse_other(ds: Any) -> None:
-    if not isinstance(ds, xr.Dataset):
-        hint = ": use .to_dataset()" if isinstance(ds, xr.DataArray) else ""
-        raise TypeError(f"forecast needs an xarray.Dataset, got {type(ds).__name__}{hint}")
-
-
-def _is_lazy(ds: xr.Dataset) -> bool:
-    return any(variable.chunks is not None for variable in ds.data_vars.values())
-
-
-def _listed(variables: str | Sequence[str] | None) -> list[str] | None:
-    if variables is None:
-        return None
-    if isinstance(variables, str):
-        return [variables]
-    if not isinstance(variables, Iterable) or not all(isinstance(v, str) for v in variables):
-        raise TypeError(f'variables={variables!r}: give names of variables, such as ["msl"]')
-    return list(variables)
 
 
 class _Job:
@@ -166,9 +126,10 @@ class _Job:
         variables: list[str] | None,
         seed: int,
         progress: bool | None,
+        cache: int,
     ) -> None:
         self.ds, self.model, self.steps, self.starts = ds, model, steps, starts
-        self.variables, self.seed, self.progress = variables, seed, progress
+        self.variables, self.seed, self.progress, self.cache = variables, seed, progress, cache
 
     def window(self, position: int) -> slice:
         """Return the positions of the states that a start at `position` needs."""
@@ -187,7 +148,7 @@ class _Job:
                     states = np.empty(shape, dtype=np.float32)
                 first = len(inits) * self.steps
                 inits.append(frame.times[-1])
-                ahead = run(self.model, packed, frame.times, self.steps, self.seed)
+                ahead = self._run(packed, frame)
                 for step, state in enumerate(ahead):
                     chosen = state if len(channels) == len(state) else state[channels]
                     frame.place(chosen, states[first + step])
@@ -202,7 +163,7 @@ class _Job:
             needed.isel({frame.time_dim: self.window(position)}, missing_dims="ignore")
             for position in self.starts.positions
         ]
-        states = lazy_states(windows, self.model, self.steps, self.seed)
+        states = lazy_states(windows, self.model, self.steps, self.seed, self.cache)
         return self._result(states, frame, self._inits(frame))
 
     def to_store(self, store: StepStore) -> xr.Dataset:
@@ -211,7 +172,7 @@ class _Job:
         with self._bar() as bar:
             for start, (packed, frame) in enumerate(self._packed()):
                 times = self._times(frame.times[-1:])
-                ahead = run(self.model, packed, frame.times, self.steps, self.seed)
+                ahead = self._run(packed, frame)
                 for step, state in enumerate(ahead):
                     fc = unpack(
                         state[None], frame, time=times[step : step + 1], variables=self.variables
@@ -224,7 +185,10 @@ class _Job:
                     store.write(fc, place if several else {frame.time_dim: step})
                     bar.update()
         store.finish()
-        return store.open(chunked=_is_lazy(self.ds))
+        return store.open(chunked=is_lazy(self.ds))
+
+    def _run(self, packed: NDArray[np.float32], frame: Frame) -> Iterator[NDArray[np.float32]]:
+        return run(self.model, packed, frame.times, self.steps, self.seed, self.cache)
 
     def _packed(self) -> Iterator[tuple[NDArray[np.float32], Frame]]:
         for position in self.starts.positions:
@@ -274,6 +238,7 @@ class _Job:
             xwx_model_licence=card.licence,
             xwx_model_sha256=card.sha256,
             xwx_seed=self.seed,
+            xwx_cache=self.cache,
         )
 
     def _leads(self) -> NDArray[np.timedelta64]:

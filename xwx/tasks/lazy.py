@@ -19,7 +19,9 @@ from xwx.tasks.run import run
 __all__ = ["lazy_states"]
 
 
-def lazy_states(windows: Sequence[xr.Dataset], model: Model, steps: int, seed: int) -> Any:
+def lazy_states(
+    windows: Sequence[xr.Dataset], model: Model, steps: int, seed: int, cache: int
+) -> Any:
     """Return the states of forecasts from several starts as one dask array.
 
     Parameters
@@ -29,6 +31,8 @@ def lazy_states(windows: Sequence[xr.Dataset], model: Model, steps: int, seed: i
     model : Model
     steps : int
     seed : int
+    cache : int
+        How many steps the network's attention remembers.
 
     Returns
     -------
@@ -36,7 +40,7 @@ def lazy_states(windows: Sequence[xr.Dataset], model: Model, steps: int, seed: i
     """
     # dask is optional, and here by now: the Dataset is made of its arrays.
     dask, arrays = importlib.import_module("dask"), importlib.import_module("dask.array")
-    task = dask.delayed(_Start(model, steps, seed), pure=False)
+    task = dask.delayed(_Start(model, steps, seed, cache), pure=False)
     call = f"forecast-{uuid.uuid4().hex}"
     shape = (steps, len(model.spec.channels), *model.spec.grid.shape)
     made = [task(window, dask_key_name=(call, n)) for n, window in enumerate(windows)]
@@ -50,7 +54,9 @@ class _Start:
     model: Model
     steps: int
     seed: int
+    cache: int
 
     def __call__(self, window: xr.Dataset) -> NDArray[np.float32]:
         states, frame = pack(window, self.model.spec)
-        return np.stack(list(run(self.model, states, frame.times, self.steps, self.seed)))
+        ahead = run(self.model, states, frame.times, self.steps, self.seed, self.cache)
+        return np.stack(list(ahead))

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from xwx.models.checkpoint import Model
 from xwx.models.rollout import rollout
 from xwx.options import get_options
 
-__all__ = ["run", "valid_times"]
+__all__ = ["remembered", "run", "valid_times"]
 
 
 def valid_times(last: Any, step: timedelta, steps: int) -> NDArray[Any]:
@@ -28,8 +28,38 @@ def valid_times(last: Any, step: timedelta, steps: int) -> NDArray[Any]:
     return np.array([last + n * step for n in range(1, steps + 1)])
 
 
+def remembered(model: Model, cache: int | None) -> int:
+    """Return how many steps a forecast remembers.
+
+    Parameters
+    ----------
+    model : Model
+    cache : int or None
+        What was asked for; None for what the network was fine-tuned with.
+
+    Raises
+    ------
+    ValueError
+        When the network cannot remember so many steps.
+    """
+    if not hasattr(model.network, "remember"):
+        if cache:
+            raise ValueError(
+                f"cache={cache}: the network of {model.name} ({type(model.network).__name__}) has "
+                "no memory, leave cache out"
+            )
+        return 0
+    memory = cast(Any, model.network).remember(cache)
+    return max((m.length for m in memory or () if m is not None), default=0)
+
+
 def run(
-    model: Model, states: NDArray[np.float32], times: NDArray[Any], steps: int, seed: int
+    model: Model,
+    states: NDArray[np.float32],
+    times: NDArray[Any],
+    steps: int,
+    seed: int,
+    cache: int = 0,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield forecast states (C, H, W) one by one.
 
@@ -43,6 +73,8 @@ def run(
     steps : int
     seed : int
         For networks that draw random numbers.
+    cache : int
+        How many steps the network's attention remembers.
 
     Raises
     ------
@@ -59,7 +91,9 @@ def run(
         return torch.from_numpy(fields).to(device)
 
     x = torch.from_numpy(states)[None].to(device)
-    ahead = rollout(model.network, x, steps, forcing)
+    memory = cast(Any, model.network).remember(cache) if cache else None
+    ahead = rollout(model.network, x, steps, forcing, memory)
+    del x, memory  # the rollout lets them go after its first step
     draws = _Draws(seed, device)
     for step in range(1, steps + 1):
         with torch.inference_mode(), draws, _precision(device):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 import torch.nn.functional as F
 import xwx_kernels
 from torch import Tensor, nn
+from xwx_kernels.window_attention import gather_windows
 
 from xwx.models.layers.kernels import backend
 from xwx.models.layers.maps import TokenMap
 from xwx.models.layers.memory import Memory
 
-__all__ = ["CrossAttention", "global_attention", "window_attention"]
+__all__ = [
+    "CrossAttention",
+    "global_attention",
+    "remembering_window_attention",
+    "window_attention",
+]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -24,7 +33,11 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 def global_attention(
-    qkv: Tensor, where: TokenMap, heads: int, memory: Memory | None = None
+    qkv: Tensor,
+    where: TokenMap,
+    heads: int,
+    memory: Memory | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Memory | None]:
     """Let every token attend to every token that holds data, and to a memory if there is one.
 
@@ -34,6 +47,8 @@ def global_attention(
     where : TokenMap
     heads : int
     memory : Memory, optional
+    bias : Tensor, shape (heads, lags), optional
+        Of the frames in the memory, as :meth:`Memory.attend` takes it.
 
     Returns
     -------
@@ -46,7 +61,7 @@ def global_attention(
     if memory is None:
         out = F.scaled_dot_product_attention(q, k, v)
     else:
-        out, memory = memory.attend(q, k, v)
+        out, memory = memory.attend(q, k, v, bias)
     return where.restore(join_heads(out)), memory
 
 
@@ -74,18 +89,88 @@ def window_attention(
     Tensor, shape (B, h * w, D)
         Zero in the padding rows of the map.
     """
-    columns = min(window[1], where.width)
-    shift = columns // 2 if roll and where.periodic and where.width % columns == 0 else 0
     out = xwx_kernels.window_attention(
         where.crop(qkv),
         size=where.data,
         window=window,
         heads=heads,
-        shift=shift,
+        shift=_shift(where, window[1], roll=roll),
         longitude=where.longitude,
         backend=backend("triton"),
     )
     return where.restore(out)
+
+
+def remembering_window_attention(
+    qkv: Tensor,
+    where: TokenMap,
+    heads: int,
+    window: tuple[int, int],
+    memory: Memory,
+    bias: Tensor | None = None,
+    *,
+    roll: bool,
+) -> tuple[Tensor, Memory]:
+    """Attend inside windows as :func:`window_attention`, and to what each of them remembers.
+
+    Every window is a batch entry of the memory, with scores of its own. Windows that the southern
+    edge cuts short, or the eastern one of a map that is not periodic, hold fewer tokens: they are
+    a part of their own, so that nothing beyond the edge needs a mask. A last window that goes on
+    round the globe asks and remembers with all its tokens.
+
+    Parameters
+    ----------
+    qkv, where, heads, window, roll
+        As for :func:`window_attention`.
+    memory : Memory
+        An empty one, or what the step before returned.
+    bias : Tensor, shape (heads, lags), optional
+
+    Returns
+    -------
+    Tensor, shape (B, h * w, D)
+        Zero in the padding rows of the map.
+    Memory
+        The memory for the next step, one part for the windows of each shape.
+    """
+    height, width = where.data
+    tokens = where.crop(qkv).reshape(len(qkv), height, width, -1)
+    shift = _shift(where, window[1], roll=roll)
+    across = [(0, width, min(window[1], width))] if where.periodic else _bands(width, window[1])
+    parts: list[Memory] = []
+    lines = []
+    for top, bottom, rows in _bands(height, window[0]):
+        line = []
+        for left, right, columns in across:
+            past = memory.parts[len(parts)] if memory.parts else memory
+            size = bottom - top, right - left
+            places, _, slots = gather_windows(
+                size, (rows, columns), shift, where.longitude, qkv.device
+            )
+            part = tokens[:, top:bottom, left:right].flatten(1, 2)
+            part = part.index_select(1, places.flatten())
+            part = part.view(-1, places.shape[1], part.shape[2])
+            q, k, v = (split_heads(x, heads) for x in part.chunk(3, dim=-1))
+            out, past = past.attend(q, k, v, bias)
+            out = join_heads(out).reshape(len(qkv), places.numel(), -1)
+            line.append(out.index_select(1, slots).view(len(qkv), *size, -1))
+            parts.append(past)
+        lines.append(torch.cat(line, dim=2))
+    out = torch.cat(lines, dim=1).flatten(1, 2)
+    return where.restore(out), replace(memory, parts=tuple(parts))
+
+
+def _shift(where: TokenMap, columns: int, *, roll: bool) -> int:
+    """Return the column at which the first window begins."""
+    columns = min(columns, where.width)
+    return columns // 2 if roll and where.periodic and where.width % columns == 0 else 0
+
+
+def _bands(count: int, window: int) -> list[tuple[int, int, int]]:
+    """Cut an axis into what windows divide and the rest: first, end, and tokens of a window."""
+    whole = count // window * window
+    bands = (0, whole, window), (whole, count, count - whole)
+    return [band for band in bands if band[0] < band[1]]
 
 
 class CrossAttention(nn.Module):

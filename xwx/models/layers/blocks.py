@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from xwx.models.layers.attention import global_attention, window_attention
+from xwx.models.layers.attention import (
+    global_attention,
+    remembering_window_attention,
+    window_attention,
+)
 from xwx.models.layers.convolutions import MultiConvs
 from xwx.models.layers.maps import TokenMap
 from xwx.models.layers.memory import Memory
@@ -59,6 +64,10 @@ class Block(nn.Module):
         On 3 * `dim` channels; None leaves the plain attention block.
     dropout : float
         On the two residual branches, in training.
+    remembers : bool
+        Whether the block uses the memory it is given.
+    lags : int
+        Frames, with the present, whose logits get a learned bias; 0 for none.
     """
 
     def __init__(
@@ -69,10 +78,15 @@ class Block(nn.Module):
         reach: Reach,
         convs: MultiConvs | None,
         dropout: float = 0.0,
+        *,
+        remembers: bool = True,
+        lags: int = 0,
     ) -> None:
         super().__init__()
         self.heads = heads
         self.reach = reach
+        self.remembers = remembers
+        self.lag_bias = nn.Parameter(torch.zeros(heads, lags)) if lags else None
         self.norm_attention = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.convs = convs
@@ -84,14 +98,19 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, where: TokenMap, memory: Memory | None = None
     ) -> tuple[Tensor, Memory | None]:
-        """Transform tokens (B, N, D); windowed blocks hand a memory on untouched."""
+        """Transform tokens (B, N, D); a block that does not remember hands a memory on as it is."""
         qkv = self.qkv(self.norm_attention(x))
         if self.convs is not None:
             qkv = self.convs(qkv, where)
-        if self.reach.window is None:
-            out, memory = global_attention(qkv, where, self.heads, memory)
-        else:
-            window, roll = self.reach.window, self.reach.roll
+        past = memory if self.remembers else None
+        window, roll, bias = self.reach.window, self.reach.roll, self.lag_bias
+        if window is None:
+            out, past = global_attention(qkv, where, self.heads, past, bias)
+        elif past is None:
             out = window_attention(qkv, where, self.heads, window, roll=roll)
+        else:
+            out, past = remembering_window_attention(
+                qkv, where, self.heads, window, past, bias, roll=roll
+            )
         x = x + self.dropout(self.proj(out))
-        return x + self.dropout(self.mlp(self.norm_mlp(x))), memory
+        return x + self.dropout(self.mlp(self.norm_mlp(x))), past if self.remembers else memory
