@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +16,13 @@ import torch
 
 import xwx
 from xwx.errors import ConfigError, MismatchError
+from xwx.spec import Channel, Grid, Spec
+from xwx.tasks.archive import make_archive
+from xwx.tasks.report import default_channels, report
 from xwx.tasks.train import train
+from xwx.training.batches import Ahead
 from xwx.training.config import read_config
+from xwx.training.data import Batch
 
 BUNDLED = Path(xwx.__file__).parent / "models/bundled/emformer-era5-mini/train.toml"
 
@@ -28,7 +38,7 @@ def write(path: Path, *changes: tuple[str, str]) -> Path:
         ("batch_size = 8", "batch_size = 2"),
         ("dim = 64", "dim = 8"),
         ("heads = 4", "heads = 2"),
-        ("depth = 4", "depth = 1"),
+        ("depth = 4", "depth = 2"),
         (
             'train = ["2025-12-01T00", "2026-01-17T18"]',
             'train = ["2025-12-01T00", "2025-12-05T18"]',
@@ -60,8 +70,7 @@ def test_a_run_leaves_a_model_that_forecasts(trained: Path) -> None:
     scores = model.card.facts["rmse_over_persistence"]
     assert list(scores) == ["6 h", "12 h", "24 h", "48 h"]
     assert set(scores["6 h"]) == {"msl", "vo[850 hPa]"}
-    with (trained.parent / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(trained.parent / "log.csv")
     assert [row["update"] for row in rows] == ["1", "2"]
     best = min(float(row["score"]) for row in rows)
     assert model.card.facts["validation_score"] == round(best, 5)
@@ -125,3 +134,244 @@ def test_an_empty_period_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="no state between 2024-12-06T00"):
         train(write(tmp_path / "c.toml", gone), out=tmp_path / "run", progress=False)
+
+
+# ---- two stages
+
+FINETUNING = """
+[finetuning]
+updates = 5
+batch_size = 2
+learning_rate = 1e-3
+rollout = [[0.0, 2], [0.5, 3]]
+gradient = "detach"
+cache = 2
+alpha = 0.8
+validate_every = 2
+leads = [1, 4]
+"""
+
+
+def write_both(path: Path, *changes: tuple[str, str]) -> Path:
+    write(path, *changes)
+    path.write_text(path.read_text() + FINETUNING)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two stages: its folder."""
+    folder = tmp_path_factory.mktemp("finetune")
+    reported = ("step_hours = 6", 'step_hours = 6\nreport = ["vo[850 hPa]"]')
+    train(write_both(folder / "c.toml", reported), out=folder / "run", progress=False)
+    return folder / "run"
+
+
+def rows_of(log: Path) -> list[dict[str, str]]:
+    with log.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return xwx.load(path).network.state_dict()
+
+
+def same(one: Path, two: Path) -> bool:
+    first, second = weights_of(one), weights_of(two)
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_fine_tuning_begins_where_pretraining_ended(finetuned: Path, trained: Path) -> None:
+    """The first stage is that of a run without a second; the result is the second's."""
+    assert same(finetuned / "pretrained", trained)
+    assert same(finetuned / "model", finetuned / "finetuning" / "model")
+    assert not same(finetuned / "model", finetuned / "pretrained")
+    before, after = weights_of(finetuned / "pretrained"), weights_of(finetuned / "model")
+    # Five updates of 1e-3 by Adam, and the mean, std and positions of the first stage.
+    assert max(float((after[k] - before[k]).abs().max()) for k in after) < 6e-3
+    assert torch.equal(after["mean"], before["mean"])
+    rows = rows_of(finetuned / "finetuning" / "log.csv")
+    assert [row["update"] for row in rows] == ["2", "4", "5"]
+    assert [row["steps"] for row in rows] == ["2", "3", "3"]
+
+
+def test_the_result_remembers_by_default(finetuned: Path) -> None:
+    model = xwx.load(finetuned / "model")
+    assert (model.network.config.cache, model.network.config.alpha) == (2, 0.8)
+    assert xwx.load(finetuned / "pretrained").network.config.cache == 0
+    assert model.card.facts["stage"] == "finetuning"
+    assert (model.card.facts["cache"], model.card.facts["alpha"]) == (2, 0.8)
+
+
+def test_the_report_is_of_forecasts_with_memory(finetuned: Path) -> None:
+    """Of weights far from persistence, where the memory matters."""
+    model = xwx.load(finetuned / "model")
+    model = replace(model, network=copy.deepcopy(model.network))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    config = read_config(finetuned.parent / "c.toml")
+    opened = xwx.tutorial.open_dataset("era5-winter")
+    archive = make_archive(opened, model.spec, config.data.test, lead_in=True)
+    assert set(model.card.facts["rmse"]) == {"6 h", "24 h"}
+    facts = report(model, archive, config, torch.device("cpu")).card.facts
+    assert list(facts["rmse"]) == list(facts["rmse_over_persistence"]) == ["6 h", "24 h"]
+    assert set(facts["rmse"]["6 h"]) == {"vo[850 hPa]"}
+    ds = xwx.tutorial.open_dataset("era5-winter").load()
+    starts = ds.valid_time.sel(valid_time=slice("2025-12-10T00", "2025-12-12T00")).values
+    weights = ds.wx.area_weights
+    found = {}
+    for cache in (None, 0):
+        fc = ds.wx.forecast(model, steps=4, start=starts, cache=cache)
+        error = weights * (fc.vo.astype("f8") - ds.vo.sel(valid_time=fc.valid_time)) ** 2
+        found[cache] = np.sqrt(error.mean(["init_time", "latitude", "longitude"]).values.ravel())
+    expected = [found[None][0], found[None][3]]
+    assert list(facts["rmse"]["6 h"].values()) == pytest.approx(expected[:1], rel=2e-5)
+    assert list(facts["rmse"]["24 h"].values()) == pytest.approx(expected[1:], rel=2e-5)
+    assert found[0][3] != pytest.approx(expected[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("take", [2, 5])
+def test_an_interrupted_run_ends_the_same(
+    finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: int
+) -> None:
+    """Of two updates and five, with the state written after every one: stopped before one."""
+    path = write_both(tmp_path / "c.toml")
+    monkeypatch.setattr("xwx.training.trainer.SAVE_EVERY", 0.0)
+    whole = Ahead.take
+    taken: list[int] = []
+
+    def stop(self: Ahead) -> Batch:
+        taken.append(1)
+        if len(taken) == take:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    monkeypatch.setattr(Ahead, "take", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(path, out=tmp_path / "run", progress=False)
+    torch.manual_seed(999)
+    train(path, out=tmp_path / "run", progress=False)
+    assert len(taken) == 7 + 1  # none was made twice
+    for model in ("pretrained", "finetuning/model", "model"):
+        assert same(tmp_path / "run" / model, finetuned / model)
+    assert (tmp_path / "run/model/model.safetensors").read_bytes() == (
+        finetuned / "model/model.safetensors"
+    ).read_bytes()
+
+
+def test_a_second_stage_may_follow_later(finetuned: Path, trained: Path, tmp_path: Path) -> None:
+    """A finished pretraining is not done again when [finetuning] is added."""
+    run = tmp_path / "run"
+    shutil.copytree(trained.parent, run)
+    before = (run / "state.safetensors").read_bytes()
+    train(write_both(tmp_path / "c.toml"), out=run, progress=False)
+    assert (run / "state.safetensors").read_bytes() == before
+    assert same(run / "model", finetuned / "model")
+
+
+def test_fine_tuning_may_begin_from_any_model(
+    finetuned: Path, trained: Path, tmp_path: Path
+) -> None:
+    text = write_both(tmp_path / "c.toml").read_text()
+    text = text[: text.index("[network]")] + FINETUNING
+    text = text.replace("threads = 1", f'threads = 1\nstart = "{trained}"')
+    (tmp_path / "c.toml").write_text(text)
+    train(tmp_path / "c.toml", out=tmp_path / "run", progress=False)
+    assert same(tmp_path / "run" / "model", finetuned / "model")
+    assert xwx.load(tmp_path / "run" / "model").card.facts["start"] == str(trained)
+    assert not (tmp_path / "run" / "log.csv").exists()
+
+
+def test_a_second_stage_that_cannot_run_is_refused_before_the_first(tmp_path: Path) -> None:
+    shallow = ("depth = 2", "depth = 1")
+    with pytest.raises(ConfigError, match=r"\[finetuning\] .*no block remembers"):
+        train(write_both(tmp_path / "c.toml", shallow), out=tmp_path / "run", progress=False)
+    path = write_both(tmp_path / "c.toml")
+    path.write_text(path.read_text().replace("[0.5, 3]", "[0.5, 30]"))
+    with pytest.raises(ConfigError, match=r"\[finetuning\] the training period holds 20 states"):
+        train(path, out=tmp_path / "run", progress=False)
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_another_start_is_another_run(trained: Path, finetuned: Path, tmp_path: Path) -> None:
+    text = write_both(tmp_path / "c.toml").read_text()
+    text = text[: text.index("[network]")] + FINETUNING
+    for start in (trained, finetuned / "pretrained", finetuned / "model"):
+        path = tmp_path / "c.toml"
+        path.write_text(text.replace("threads = 1", f'threads = 1\nstart = "{start}"'))
+        if start == finetuned / "model":
+            with pytest.raises(ConfigError, match="the model to start from"):
+                train(path, out=tmp_path / "run", progress=False)
+        else:  # the same weights by another name are the same model
+            train(path, out=tmp_path / "run", progress=False)
+
+
+def test_a_model_of_another_grid_is_named(trained: Path, tmp_path: Path) -> None:
+    text = write_both(tmp_path / "c.toml").read_text()
+    ds = xwx.tutorial.open_dataset("era5-winter").isel(latitude=slice(0, 40))
+    ds.drop_encoding().to_netcdf(tmp_path / "north.nc")
+    text = text[: text.index("[network]")] + FINETUNING
+    text = text.replace("threads = 1", f'threads = 1\nstart = "{trained}"')
+    text = text.replace('"era5-winter"', f'"{tmp_path / "north.nc"}"')
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"the model is for a grid of .*, the dataset has"):
+        train(tmp_path / "c.toml", out=tmp_path / "run", progress=False)
+
+
+def test_packed_states_give_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    packed = ("step_hours = 6", f'step_hours = 6\npacked = "{tmp_path / "packed"}"')
+    train(write(tmp_path / "c.toml", packed), out=tmp_path / "run", progress=False)
+    assert list((tmp_path / "packed").glob("*.npy"))
+    assert same(tmp_path / "run" / "model", trained)
+
+
+def test_the_run_is_drawn_where_matplotlib_is(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained.parent
+    picture = run / "training.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    picture.unlink()
+    monkeypatch.setitem(sys.modules, "xwx.tasks.curves", None)
+    train(run.parent / "c.toml", out=run, progress=False)
+    assert not picture.exists()
+    assert capsys.readouterr().err.startswith(f"xwx: no {picture} (")
+
+
+# ---- several processes
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_weights_of_one(finetuned: Path, tmp_path: Path) -> None:
+    """Continued by two in the middle of pretraining, through fine-tuning, to rounding."""
+    path = write_both(tmp_path / "c.toml")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["-m", "xwx", "train", str(path), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / "run" / "model")]  # one process speaks
+    for model in ("pretrained", "finetuning/model", "model"):
+        one, two = weights_of(tmp_path / "run" / model), weights_of(finetuned / model)
+        for name, tensor in one.items():
+            torch.testing.assert_close(tensor, two[name], rtol=0, atol=1e-6, msg=name)
+    for log in ("log.csv", "finetuning/log.csv"):
+        rows = [rows_of(folder / log) for folder in (tmp_path / "run", finetuned)]
+        for row, expected in zip(*rows, strict=True):
+            assert float(row["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+            assert float(row["score"]) == pytest.approx(float(expected["score"]), rel=1e-5)
+    # One process goes on where two stopped, and finds everything done.
+    assert train(path, out=tmp_path / "run", progress=False) == tmp_path / "run" / "model"
+
+
+def test_default_channels_of_the_report() -> None:
+    grid = Grid.regular(4, 8, poles=False)
+    levels = [50000.0, 85000.0, 70000.0]
+    many = [Channel(name, level) for level in levels for name in "zqtuv"] + [Channel("t2m")]
+    assert default_channels(Spec(tuple(many[:10]), grid)) == tuple(map(str, many[:10]))
+    assert default_channels(Spec(tuple(many), grid)) == (
+        *("z[500 hPa]", "t[850 hPa]", "u[850 hPa]", "v[850 hPa]", "q[700 hPa]", "t2m"),
+    )
+    strange = tuple(Channel("z", 100.0 * n) for n in range(1, 13))
+    assert default_channels(Spec(strange, grid)) == tuple(map(str, strange[:10]))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import xwx
 from xwx.errors import ConfigError
+from xwx.models.registry import find_spec
 from xwx.spec import Channel
-from xwx.training.config import read_config
+from xwx.training.config import DataConfig, read_config
+from xwx.training.data import Augment
+from xwx.training.loss import LOSSES, LossConfig
+from xwx.training.settings import StageConfig
 
 BUNDLED = Path(xwx.__file__).parent / "models/bundled/emformer-era5-mini/train.toml"
 
@@ -69,6 +75,154 @@ def test_a_slip_is_named(tmp_path: Path, old: str, new: str, words: str) -> None
     assert str(path) in str(caught.value)
 
 
+FINETUNING = """
+[finetuning]
+updates = 100
+learning_rate = 1e-5
+rollout = [[0.0, 5], [0.2, 10]]
+gradient = "detach"
+cache = 5
+
+[finetuning.loss]
+preset = "schedule"
+"""
+
+
+def written(tmp_path: Path, *changes: tuple[str, str], more: str = FINETUNING) -> Path:
+    text = BUNDLED.read_text() + more
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return path
+
+
+def table(name: str) -> tuple[str, str]:
+    """Return what takes a table, with those below it, out of the bundled configuration."""
+    text = BUNDLED.read_text()
+    start = text.index(f"[{name}]")
+    following = [text.find(f"\n[{other}]", start) for other in ("network", "training")]
+    ends = [n for n in following if n > start]
+    return text[start : min(ends, default=len(text))], ""
+
+
+def test_two_stages(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path))
+    assert list(config.stages) == ["training", "finetuning"]
+    second = config.stages["finetuning"]
+    assert second.rollout == ((0.0, 5), (0.2, 10))
+    assert (second.gradient, second.cache, second.alpha) == ("detach", 5, 0.9)
+    assert second.loss == LOSSES["schedule"]
+    assert second.batch_size == StageConfig().batch_size  # nothing is taken over
+    assert config.training.loss == LossConfig()
+    assert config.training.cache == 0
+    assert list(read_config(BUNDLED).stages) == ["training"]
+
+
+@pytest.mark.parametrize("preset", LOSSES)
+def test_presets_of_the_loss(tmp_path: Path, preset: str) -> None:
+    change = ('mode = "learnable"', f'preset = "{preset}"')
+    assert read_config(written(tmp_path, change)).training.loss == LOSSES[preset]
+
+
+def test_a_preset_with_a_change(tmp_path: Path) -> None:
+    change = ('mode = "learnable"', 'preset = "released"\ntheta = -1.0')
+    loss = read_config(written(tmp_path, change)).training.loss
+    assert (loss.variant, loss.theta) == ("released", -1.0)
+
+
+NAME = "emformer-era5-mini"
+START = ('name = "emformer-era5-mini"', f'name = "x"\nstart = "{NAME}"')
+ONE = ('{ name = "msl" }, ', "")
+
+
+def test_a_model_to_start_from(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, START, table("network"), table("training")))
+    assert config.start == NAME
+    assert (config.architecture, config.network, config.training) == ("", {}, None)
+    assert list(config.stages) == ["finetuning"]
+    spec = find_spec(NAME)
+    text = (tmp_path / "c.toml").read_text()
+    for key in ("channels", "history", "step_hours", "forcings"):
+        text = "\n".join(line for line in text.splitlines() if not line.startswith(key))
+    (tmp_path / "c.toml").write_text(text)
+    data = read_config(tmp_path / "c.toml").data
+    assert data == config.data
+    assert data.channels == spec.channels
+    assert data.history == spec.history == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([("cache = 5", "cache = 5\nkv_grad = true")], "[finetuning] kv_grad=True with gradient="),
+        ([("cache = 5", "cach = 5")], "[finetuning] has unknown keys cach"),
+        ([("cache = 5", 'cache = "5"')], "[finetuning] cache='5': must be a whole number"),
+        ([('preset = "schedule"', 'preset = "best"')], "[finetuning.loss] preset='best': choose"),
+        ([('preset = "schedule"', 'preset = "l2"\ntheta = 1.0')], "loss theta=1.0 with kind='l2'"),
+        ([("dim = 64", "dim = 64\ncache = 3")], "[network] cache=3: no stage trains with it"),
+        (
+            [("step_hours = 6", 'step_hours = 6\nreport = ["z"]')],
+            "[data] report='z': not a channel",
+        ),
+        ([START], f"start='{NAME}' and [network]"),
+        ([START, table("network")], f"start='{NAME}' and [training]"),
+        (
+            [(START[0], 'name = "x"\nstart = "nothing"'), table("network"), table("training")],
+            "start='nothing': ",
+        ),
+        (
+            [START, table("network"), table("training"), ONE],
+            "[data] channels: the model takes msl besides, and not anything less",
+        ),
+        (
+            [START, table("network"), table("training"), ("level_hPa = 850", "level_hPa = 500")],
+            "the model takes vo[850 hPa] besides, and not vo[500 hPa]",
+        ),
+        (
+            [START, table("network"), table("training"), ("history = 4", "history = 2")],
+            "[data] history: 2, the model takes 4; leave history out",
+        ),
+        ([table("training")], "'training' is missing"),
+    ],
+)
+def test_stages_that_do_not_go_together(
+    tmp_path: Path, changes: list[tuple[str, str]], words: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(written(tmp_path, *changes))
+    assert words in str(caught.value)
+
+
+def test_start_needs_a_stage(tmp_path: Path) -> None:
+    path = written(tmp_path, START, table("network"), table("training"), more="")
+    with pytest.raises(ConfigError, match="'finetuning' is missing"):
+        read_config(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
         read_config(tmp_path / "nowhere.toml")
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "train.md"
+
+
+def test_the_guide_has_every_key_and_is_read(tmp_path: Path) -> None:
+    """Its defaults are those of the classes too, where it gives them in brackets."""
+    text = GUIDE.read_text().split("```toml\n")[1].split("```")[0]
+    (tmp_path / "c.toml").write_text(text)
+    config = read_config(tmp_path / "c.toml")
+    assert list(config.stages) == ["training", "finetuning"]
+    keys = {line.lstrip("# ").split(" =")[0] for line in text.splitlines() if " = " in line}
+    for kind in (StageConfig, DataConfig, Augment):
+        names = {field.name for field in fields(kind)} - {"augment", "loss"}
+        assert names <= keys, kind
+    assert {"name", "threads", "start", "architecture", "preset"} <= keys
+    for line in text.splitlines():
+        name, _, rest = line.lstrip("# ").partition(" = ")
+        said = re.search(r"\[([^\]]*)\]$", rest.split("#")[-1])
+        default = {field.name: field.default for field in fields(StageConfig)}.get(name)
+        if said and name not in ("rollout", "leads", "muon_learning_rate") and default is not None:
+            assert said[1] == str(default).lower() or float(said[1]) == default, line

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from xwx.fields import forcings
 from xwx.spec import Channel, Grid, Spec
 from xwx.training.data import Archive, Augment, Batch, statistics
 
@@ -100,6 +101,66 @@ def test_statistics_are_those_of_the_sphere(hours):
         assert float(change) == pytest.approx(
             np.sqrt(np.average((d - drift) ** 2, weights=w)), rel=1e-7
         )
+
+
+def test_statistics_are_exact_in_float64():
+    """Against all states at once in float64, of which one channel is nearly constant."""
+    hours = [*range(0, 120, 6), *range(150, 240, 6), 300, 306, 400]
+    archive = archive_of(hours, rows=5, columns=7, names=("z", "q", "t2m"))
+    archive.states[:, 0] = 2e5 + 40 * archive.states[:, 0]
+    archive.states[:, 1] = 1e-3 * np.cumsum(archive.states[:, 1], axis=0)
+    weights = np.array([0.2, 1.3, 2.1, 1.2, 0.2])
+    weights /= weights.mean()
+    found = np.stack([part.double().numpy() for part in statistics(archive, weights)])
+    dense = archive.states.astype(np.float64)
+    share = np.broadcast_to((weights / weights.sum())[:, None] / 7, (5, 7))
+    follows = np.diff(hours) == 6
+    for c in range(3):
+        field, change = dense[:, c], (dense[1:, c] - dense[:-1, c])[follows]
+        mean, drift = ((part * share).sum((1, 2)).mean() for part in (field, change))
+        std, step = (
+            np.sqrt((((part - centre) ** 2) * share).sum((1, 2)).mean())
+            for part, centre in ((field, mean), (change, drift))
+        )
+        np.testing.assert_allclose(found[:, c], [mean, std, step], rtol=1.2e-7)  # of float32
+
+
+def test_a_channel_that_stays_is_named():
+    archive = archive_of(range(0, 60, 6))
+    archive.states[:, 1] = 3.0
+    with pytest.raises(ValueError, match="channel vo does not change"):
+        statistics(archive, np.ones(4))
+    with pytest.raises(ValueError, match="channel msl does not change"):
+        statistics(archive_of([0, 12, 24]), np.ones(4))  # no two states a step apart
+    with pytest.raises(ValueError, match="channel msl does not change"):
+        statistics(archive_of([]), np.ones(4))
+
+
+def test_windows_are_read_from_a_memory_map(tmp_path):
+    archive = archive_of(range(0, 60, 6), rows=3)
+    np.save(tmp_path / "states.npy", archive.states)
+    mapped = np.load(tmp_path / "states.npy", mmap_mode="r")
+    other = Archive(mapped, None, archive.times, archive.spec)
+    batch, same = other.batch([4, 1, 4], 5), archive.batch(np.array([4, 1, 4]), 5)
+    assert torch.equal(batch.states, same.states)
+    batch.states.zero_()  # a copy
+    assert np.array_equal(mapped, archive.states)
+    assert other.batch([], 3).states.shape == (0, 3, 2, 3, 6)
+    for found, wanted in zip(
+        statistics(other, np.ones(3)), statistics(archive, np.ones(3)), strict=False
+    ):
+        assert torch.equal(found, wanted)
+
+
+def test_forcings_that_are_not_there_are_computed_for_the_batch():
+    archive = archive_of([0, 6, 12, 36, 42, 48, 54], forcings=2)
+    every = forcings(archive.times, archive.spec.grid, archive.spec.forcings)
+    stored = Archive(archive.states, every, archive.times, archive.spec)
+    lean = Archive(archive.states, None, archive.times, archive.spec)
+    starts = lean.starts(3)
+    assert starts.tolist() == [0, 3, 4]
+    assert torch.equal(lean.batch(starts, 3).forcings, stored.batch(starts, 3).forcings)
+    assert np.array_equal(lean.batch([3], 3).forcings[0], every[3:6])
 
 
 # ---- augmentation

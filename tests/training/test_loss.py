@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xwx.training.loss import HybridLoss, LossConfig
+from xwx.training.loss import LOSSES, HybridLoss, LossConfig
 
 MULTIPLIERS = torch.tensor([1.6, 1.2, 0.9, 0.7, 0.4], dtype=torch.float64)
 
@@ -260,6 +260,7 @@ def test_the_released_start_is_stationary(case):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"kind": "l1"}, "loss kind='l1': choose from hybrid, sum, l2"),
         ({"mode": "annealed"}, "loss mode='annealed': choose from learnable, schedule, fixed"),
         ({"variant": "code"}, "loss variant='code': choose from paper, released"),
     ],
@@ -277,3 +278,60 @@ def test_state_and_defaults(case):
     weights = case[0].clone()
     weights[0] = 99
     assert float(loss.weights.max()) < 99
+
+
+# ---- the variants that are compared
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("l2", lambda plain, latitude, variable, rmse: plain),
+        ("latitude", lambda plain, latitude, variable, rmse: latitude),
+        ("variable", lambda plain, latitude, variable, rmse: variable),
+        ("sum", lambda plain, latitude, variable, rmse: latitude + variable),
+        ("equal", lambda plain, latitude, variable, rmse: (latitude + variable) / 2),
+        (
+            "schedule",  # a third of the way: theta = pi/6
+            lambda plain, latitude, variable, rmse: 0.75 * latitude + 0.25 * variable,
+        ),
+        (
+            "learnable",
+            lambda plain, latitude, variable, rmse: (
+                latitude + math.sin(1e-3) ** 2 * (variable - latitude)
+            ),
+        ),
+        ("released", lambda plain, latitude, variable, rmse: rmse),
+    ],
+)
+def test_the_variants(case, preset, expected):
+    weights, prediction, target, e = case
+    loss = HybridLoss(weights, 3, LOSSES[preset])
+    with torch.no_grad():
+        loss.s.copy_(torch.tensor([0.3, -0.8, 1.1]))
+    loss.advance_(1 / 3)
+    loss.clamp_()
+    terms = (
+        float(e.mean()),
+        latitude_term(weights, e),
+        variable_term(e, loss.s.detach()),
+        float(np.sqrt((weights[:, None] * e).numpy().mean((-2, -1))).mean()),
+    )
+    found = loss(prediction, target)
+    assert float(found.detach()) == pytest.approx(expected(*terms), rel=1e-9)
+    learned = {name for name, p in loss.named_parameters() if p.requires_grad}
+    also = {"theta"} if preset in ("learnable", "released") else set()
+    assert learned == (set() if preset == "l2" else {"s"} | also)
+
+
+def test_all_variants_are_there():
+    assert list(LOSSES) == [
+        *("l2", "latitude", "variable", "sum", "equal", "schedule", "learnable", "released"),
+    ]
+    assert LOSSES["learnable"] == LossConfig()
+
+
+@pytest.mark.parametrize("setting", [{"theta": 0.5}, {"mode": "fixed"}, {"variant": "released"}])
+def test_settings_of_theta_without_one(setting):
+    with pytest.raises(ValueError, match=r"loss \w+=.* with kind='sum', which has no theta"):
+        LossConfig(kind="sum", **setting)

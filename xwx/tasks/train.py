@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import os
-from datetime import timedelta
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +14,22 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from xwx import tutorial
 from xwx.errors import ConfigError
-from xwx.fields import check, find_coordinates, forcings, grid_of, latitude_weights, pack
+from xwx.fields import latitude_weights
 from xwx.models.architectures import find_architecture
-from xwx.models.card import Card
-from xwx.models.checkpoint import load_checkpoint, save_checkpoint
-from xwx.models.registry import resolve_device
+from xwx.models.card import DOCUMENT, Card
+from xwx.models.checkpoint import Model, load_checkpoint, save_checkpoint
+from xwx.models.registry import load
 from xwx.options import get_options
 from xwx.spec import Spec
-from xwx.training.config import DataConfig, Period, TrainConfig, read_config
+from xwx.tasks.archive import make_archive, make_spec, open_training_data
+from xwx.tasks.report import report
+from xwx.training.checks import check_stage
+from xwx.training.config import Period, TrainConfig, read_config
 from xwx.training.data import Archive, statistics
-from xwx.training.evaluate import persistence_ratios
-from xwx.training.pretrain import Trainer
+from xwx.training.distributed import Processes, processes
+from xwx.training.memory import set_memory
+from xwx.training.trainer import Trainer
 
 __all__ = ["train"]
 
@@ -36,15 +42,18 @@ def train(
     device: str | None = None,
     progress: bool | None = None,
 ) -> Path:
-    """Train a model as a configuration file says.
+    """Train a model as a configuration file says: pretraining, fine-tuning, or both in a row.
 
     Parameters
     ----------
     config_path : path-like
-        TOML; the bundled model's ``train.toml`` is a commented example.
+        TOML; ``docs/howto/train.md`` has every key, the bundled model's ``train.toml`` is an
+        example.
     out : path-like, optional
-        Folder of the run, by default ``runs/<name>``. It receives ``model/`` (the checkpoint
-        with the best validation score), ``log.csv`` and ``state.safetensors``.
+        Folder of the run, by default ``runs/<name>``. It receives ``model/``, ``log.csv`` and
+        ``state.safetensors``, and with a table ``[finetuning]`` also ``pretrained/``, the model
+        that fine-tuning starts from, and ``finetuning/`` with a log and a state of its own.
+        ``training.png`` shows the logs where matplotlib is installed.
     resume : bool
         Continue an interrupted run in that folder; otherwise start afresh.
     device : str, optional
@@ -53,113 +62,174 @@ def train(
     Returns
     -------
     Path
-        The checkpoint, for :func:`xwx.load`. Its card holds the scores on the reported period,
-        which took no part in training or choosing.
+        The model of the last stage with the best validation score of that stage, for
+        :func:`xwx.load`. Its card holds the scores on the reported period, which took no part in
+        training or choosing.
 
     Raises
     ------
     ConfigError
-        When the configuration is not understood.
+        When the configuration is not understood, or does not fit the model to start from.
     MismatchError
         When the Dataset does not hold what the configuration names.
+
+    Notes
+    -----
+    Under ``torchrun`` every process calls this; the first one writes.
     """
     config = read_config(Path(config_path))
     folder = Path(out) if out is not None else Path("runs") / config.name
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    ds = _open(config.data)
-    spec = _spec(ds, config.data)
-    learn, choose = (_archive(ds, spec, p) for p in (config.data.train, config.data.valid))
-    weights = latitude_weights(spec.grid.rows)
-    torch.manual_seed(config.training.seed)
-    network: nn.Module = find_architecture(config.architecture).from_config(config.network, spec)
-    _set_statistics(network, *statistics(learn, weights))
-    keeper = _Keeper(folder / "model", spec, config)
-    trainer = Trainer(
-        network,
-        learn,
-        choose,
-        torch.from_numpy(weights).float(),
-        config.training,
-        folder,
-        keeper,
-        resolve_device(device),
-    )
     shown = get_options()["progress"] if progress is None else progress
-    trainer.fit(resume=resume, progress=shown is not False)
-    _report(folder / "model", _archive(ds, spec, config.data.test, lead_in=True), config)
+    with processes(device) as (group, own):
+        _Run(config, folder, resume, shown is not False, group, own).go()
     return folder / "model"
 
 
-def _open(data: DataConfig) -> xr.Dataset:
-    if data.dataset in tutorial.names():
-        return tutorial.open_dataset(data.dataset)
+@dataclass
+class _Run:
+    """One call of :func:`train`."""
+
+    config: TrainConfig
+    folder: Path
+    resume: bool
+    progress: bool
+    group: Processes
+    device: torch.device
+
+    def go(self) -> None:
+        data = self.config.data
+        ds = open_training_data(data)
+        spec = make_spec(ds, data)
+        start = self._start(spec)
+        with self.group.first_then_others():
+            learn, choose = (self._archive(ds, spec, p) for p in (data.train, data.valid))
+        archives = (learn, choose)
+        network: Any = copy.deepcopy(start.network) if start else self._build(spec)
+        self._check(network, archives)
+        path = self.folder / "pretrained"
+        if start is None:
+            if self.config.finetuning is None:
+                path = self.folder / "model"
+            network.set_statistics(*self._statistics(archives[0]))
+            self._fit("training", network, archives, path)
+        if self.config.finetuning is not None:
+            if start is None:
+                start = self._pretrained(path)
+                network = start.network
+            path = self.folder / "finetuning" / "model"
+            self._fit("finetuning", network, archives, path, start.card.sha256)
+        with self.group.first_then_others():
+            reported = self._archive(ds, spec, data.test, lead_in=True)
+        model = report(load_checkpoint(path), reported, self.config, self.device, self.group)
+        if self.group.first:
+            model.save(self.folder / "model")
+            _draw(self.folder)
+
+    def _archive(
+        self, ds: xr.Dataset, spec: Spec, period: Period, *, lead_in: bool = False
+    ) -> Archive:
+        packed = Path(self.config.data.packed or self.folder / "packed")
+        return make_archive(ds, spec, period, packed, lead_in=lead_in)
+
+    def _start(self, spec: Spec) -> Model | None:
+        """Return the model to start from, if the configuration names one."""
+        if not self.config.start:
+            return None
+        model = load(self.config.start, device="cpu")
+        if model.spec.grid != spec.grid:
+            raise ConfigError(
+                f"start={self.config.start!r}: the model is for a grid of {model.spec.grid}, the "
+                f"dataset has {spec.grid}; regrid it first, as `ds.wx.regrid` does"
+            )
+        return model
+
+    def _build(self, spec: Spec) -> Any:
+        torch.manual_seed(next(iter(self.config.stages.values())).seed)
+        return find_architecture(self.config.architecture).from_config(self.config.network, spec)
+
+    def _check(self, network: nn.Module, archives: tuple[Archive, Archive]) -> None:
+        """Refuse a stage that cannot run before the stages ahead of it have taken hours."""
+        for name, stage in self.config.stages.items():
+            try:
+                set_memory(network, stage)
+                check_stage(network, *archives, stage, self.group)
+            except ValueError as error:
+                raise ConfigError(f"[{name}] {error}") from error
+
+    def _statistics(self, archive: Archive) -> list[Tensor]:
+        """Return mean, standard deviation and that of one step's change, found once for all."""
+        values = [torch.zeros(len(archive.spec.channels)) for _ in range(3)]
+        if self.group.first:
+            values = list(statistics(archive, latitude_weights(archive.spec.grid.rows)))
+        for value in values:
+            self.group.share_(value)
+        return values
+
+    def _pretrained(self, path: Path) -> Model:
+        """Return the best model of the first stage."""
+        self.group.wait()  # for the first process to write it
+        if not (path / DOCUMENT).is_file():
+            # Pretraining ended before the configuration had a second stage.
+            path = self.folder / "model"
+        return load_checkpoint(path)
+
+    def _fit(
+        self,
+        name: str,
+        network: nn.Module,
+        archives: tuple[Archive, Archive],
+        path: Path,
+        start: str = "",
+    ) -> None:
+        stage = self.config.stages[name]
+        set_memory(network, stage)
+        spec = archives[0].spec
+        weights = torch.from_numpy(latitude_weights(spec.grid.rows)).float()
+        trainer = Trainer(
+            network,
+            *archives,
+            weights,
+            stage,
+            self.folder if name == "training" else self.folder / name,
+            _Keeper(path, spec, self.config, name),
+            self.device,
+            processes=self.group,
+            stage=name,
+            start=start,
+        )
+        trainer.fit(resume=self.resume, progress=self.progress)
+
+
+def _draw(folder: Path) -> None:
+    """Draw the run where matplotlib is there, which training does not need."""
     try:
-        return xr.open_dataset(data.dataset)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"[data] dataset={data.dataset!r} cannot be opened ({error}); it is neither a path nor "
-            f"one of {', '.join(tutorial.names())}"
-        ) from error
+        curves = importlib.import_module("xwx.tasks.curves")
+    except ImportError as error:
+        sys.stderr.write(f"xwx: no {folder / 'training.png'} ({error})\n")
+    else:
+        curves.draw_curves(folder)
 
 
-def _spec(ds: xr.Dataset, data: DataConfig) -> Spec:
-    spec = Spec(
-        data.channels,
-        grid_of(ds),
-        timedelta(hours=data.step_hours),
-        data.history,
-        data.forcings,
-    )
-    check(ds, spec, values=False).raise_if_bad()
-    return spec
-
-
-def _archive(ds: xr.Dataset, spec: Spec, period: Period, *, lead_in: bool = False) -> Archive:
-    """Pack a period; with `lead_in` also the history that a start at its first time needs."""
-    times = ds[str(find_coordinates(ds).time)].to_index()
-    chosen = range(len(times))[times.slice_indexer(*period)]
-    if not chosen:
-        raise ConfigError(f"[data] no state between {period[0]} and {period[1]} in the Dataset")
-    first = max(0, chosen[0] - (spec.history - 1) * lead_in)
-    states, frame = pack(ds, spec, times=slice(first, chosen[-1] + 1))
-    forced = forcings(frame.times, spec.grid, spec.forcings) if spec.forcings else None
-    return Archive(states, forced, frame.times, spec)
-
-
-def _set_statistics(network: Any, *values: Tensor) -> None:
-    network.set_statistics(*values)
-
-
+@dataclass(frozen=True)
 class _Keeper:
     """Saves the best network so far, with what is known of it."""
 
-    def __init__(self, path: Path, spec: Spec, config: TrainConfig) -> None:
-        self.path, self.spec, self.config = path, spec, config
+    path: Path
+    spec: Spec
+    config: TrainConfig
+    stage: str
 
     def __call__(self, network: nn.Module, row: dict[str, Any]) -> None:
-        facts = {
-            "seed": self.config.training.seed,
+        facts: dict[str, Any] = {
+            "seed": self.config.stages[self.stage].seed,
             "update": row["update"],
             "validation_score": round(row["score"], 5),
         }
+        if self.config.finetuning is not None:
+            facts = {"stage": self.stage, **facts}
+        if self.config.start:
+            facts["start"] = self.config.start
         card = Card(name=self.config.name, facts=facts, **self.config.card)
         save_checkpoint(self.path, network, self.spec, card)
-
-
-def _report(path: Path, archive: Archive, config: TrainConfig) -> None:
-    """Score the chosen network on the reported period, once, and write it on the card."""
-    model = load_checkpoint(path)
-    leads = config.training.leads
-    weights = torch.from_numpy(latitude_weights(model.spec.grid.rows)).float()
-    ratios = persistence_ratios(model.network, archive, weights, leads, torch.device("cpu"))
-    hours = model.spec.step.total_seconds() / 3600
-    scores = {
-        f"{lead * hours:g} h": dict(
-            zip(map(str, model.spec.channels), (round(r, 4) for r in line), strict=True)
-        )
-        for lead, line in zip(leads, ratios.tolist(), strict=True)
-    }
-    facts = {**model.card.facts, "rmse_over_persistence": scores}
-    card = Card(**{**model.card.to_json(), "facts": facts})
-    save_checkpoint(path, model.network, model.spec, card)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime
 import tomllib
-import types
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from xwx.errors import ConfigError
+from xwx.errors import ConfigError, XwxError
 from xwx.models.emformer import EMFormerConfig
-from xwx.spec import Channel
+from xwx.models.registry import find_spec
+from xwx.spec import Channel, Spec
 from xwx.training.data import Augment
-from xwx.training.loss import LossConfig
-from xwx.training.settings import PretrainConfig
+from xwx.training.loss import LOSSES, LossConfig
+from xwx.training.settings import StageConfig
+from xwx.training.tables import check_types, check_value, refuse_unknown, table
 
 __all__ = ["DataConfig", "TrainConfig", "read_config"]
 
@@ -28,8 +29,9 @@ class DataConfig:
 
     Parameters
     ----------
-    dataset : str
-        A name from :func:`xwx.tutorial.names`, or a path that xarray opens.
+    dataset : str or tuple of str
+        A name from :func:`xwx.tutorial.names`, a path that xarray opens, or several to join along
+        time.
     channels : tuple of Channel
     train, valid, test : (str, str)
         First and last time of the three periods. The first trains, the second chooses, the
@@ -37,9 +39,15 @@ class DataConfig:
     step_hours : float
     history : int
     forcings : tuple of str
+    report : tuple of str
+        Channels whose scores on the third period go on the card, as ``"z[500 hPa]"``; by default
+        at most ten.
+    packed : str
+        Folder for the packed states, which are read from there as they are needed; several runs
+        may share one. By default ``packed`` in the folder of the run.
     """
 
-    dataset: str
+    dataset: str | tuple[str, ...]
     channels: tuple[Channel, ...]
     train: Period
     valid: Period
@@ -47,6 +55,8 @@ class DataConfig:
     step_hours: float = 6.0
     history: int = 1
     forcings: tuple[str, ...] = ()
+    report: tuple[str, ...] = ()
+    packed: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,13 @@ class TrainConfig:
         Licence, training data and description, kept with the model.
     data : DataConfig
     architecture : str
+        Empty with `start`.
     network : mapping
         Settings of the architecture.
-    training : PretrainConfig
+    training, finetuning : StageConfig or None
+        The stages, at least one.
+    start : str
+        The model whose network, statistics and Spec take the place of pretraining, if any.
     threads : int or None
         CPU threads; results are the same bit for bit only with the same number.
     """
@@ -72,8 +86,16 @@ class TrainConfig:
     data: DataConfig
     architecture: str
     network: Mapping[str, Any]
-    training: PretrainConfig
+    training: StageConfig | None
+    finetuning: StageConfig | None = None
+    start: str = ""
     threads: int | None = None
+
+    @property
+    def stages(self) -> dict[str, StageConfig]:
+        """The stages by name, in the order in which they run."""
+        stages = {"training": self.training, "finetuning": self.finetuning}
+        return {name: stage for name, stage in stages.items() if stage is not None}
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -99,57 +121,158 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def _build(raw: dict[str, Any]) -> TrainConfig:
-    _refuse_unknown("the file", raw, {"name", "threads", "card", "data", "network", "training"})
-    _check_value("name", raw["name"], str)
+    known = {"name", "threads", "start", "card", "data", "network", "training", "finetuning"}
+    refuse_unknown("the file", raw, known)
+    check_value("name", raw["name"], str)
     if "threads" in raw:
-        _check_value("threads", raw["threads"], int)
+        check_value("threads", raw["threads"], int)
         if raw["threads"] < 1:
             raise ValueError(f"threads={raw['threads']!r}: must be at least 1")
-    card = _table("[card]", raw.get("card", {}))
-    _refuse_unknown("[card]", card, {"licence", "version", "description", "training_data"})
+    card = table("[card]", raw.get("card", {}))
+    refuse_unknown("[card]", card, {"licence", "version", "description", "training_data"})
     for key, value in card.items():
-        _check_value(f"[card] {key}", value, str)
-    data = _data(_table("[data]", raw["data"]))
-    training = _table("[training]", raw["training"])
-    _refuse_unknown("[training]", training, {f.name for f in fields(PretrainConfig)})
-    for name, kind in (("augment", Augment), ("loss", LossConfig)):
-        where = f"[training.{name}]"
-        values = _table(where, training.get(name, {}))
-        _refuse_unknown(where, values, {f.name for f in fields(kind)})
-        _check_types(where, values, kind)
-        training[name] = kind(**values)
-    _check_types("[training]", training, PretrainConfig)
-    for name in ("rollout", "leads"):
-        if name in training:
-            training[name] = tuple(tuple(v) if isinstance(v, list) else v for v in training[name])
-    network = _table("[network]", raw["network"])
-    _check_value("[network] architecture", network["architecture"], str)
-    if network["architecture"] == "emformer":
-        _check_types("[network]", network, EMFormerConfig)
+        check_value(f"[card] {key}", value, str)
+    start = _start(raw) if "start" in raw else None
+    data = _data(table("[data]", raw["data"]), start)
+    names: list[str] = [name for name in ("training", "finetuning") if name in raw]
+    stages = {name: _stage(name, raw[name]) for name in names}
+    if start is None and "training" not in stages:
+        raise KeyError("training")
+    network = {} if start else _network(table("[network]", raw["network"]), stages)
     return TrainConfig(
         name=raw["name"],
         card=card,
         data=data,
-        architecture=network.pop("architecture"),
+        architecture=network.pop("architecture", ""),
         network=network,
-        training=PretrainConfig(**training),
+        training=stages.get("training"),
+        finetuning=stages.get("finetuning"),
+        start=raw.get("start", ""),
         threads=raw.get("threads"),
     )
 
 
-def _data(data: dict[str, Any]) -> DataConfig:
-    _refuse_unknown("[data]", data, {f.name for f in fields(DataConfig)})
-    channels = data["channels"]
-    _check_value("[data] channels", channels, tuple[dict[str, Any], ...])
-    data["channels"] = tuple(_channel(c) for c in channels)
+def _start(raw: dict[str, Any]) -> Spec:
+    """Return the Spec of the model to start from."""
+    check_value("start", raw["start"], str)
+    for name in ("network", "training"):
+        if name in raw:
+            raise ValueError(
+                f"start={raw['start']!r} and [{name}]: the model takes its place; remove one"
+            )
+    if "finetuning" not in raw:
+        raise KeyError("finetuning")
+    try:
+        return find_spec(raw["start"])
+    except XwxError as error:
+        raise ValueError(f"start={raw['start']!r}: {error}") from error
+
+
+def _stage(name: str, raw: Any) -> StageConfig:
+    where = f"[{name}]"
+    values = table(where, raw)
+    refuse_unknown(where, values, {f.name for f in fields(StageConfig)})
+    augment = _nested(f"{name}.augment", values, Augment)
+    loss = _nested(f"{name}.loss", values, LossConfig, {"preset"})
+    values["augment"] = Augment(**augment)
+    preset = loss.pop("preset", "learnable")
+    if preset not in LOSSES:
+        known = ", ".join(LOSSES)
+        raise ValueError(f"[{name}.loss] preset={preset!r}: choose from {known}")
+    values["loss"] = replace(LOSSES[preset], **loss)
+    check_types(where, values, StageConfig)
+    for key in ("rollout", "leads"):
+        if key in values:
+            values[key] = tuple(tuple(v) if isinstance(v, list) else v for v in values[key])
+    try:
+        return StageConfig(**values)
+    except ValueError as error:
+        raise ValueError(f"{where} {error}") from error
+
+
+def _nested(
+    name: str, stage: dict[str, Any], kind: type, further: Collection[str] = ()
+) -> dict[str, Any]:
+    where = f"[{name}]"
+    values = table(where, stage.get(name.split(".")[1], {}))
+    refuse_unknown(where, values, {f.name for f in fields(kind)}.union(further))
+    check_types(where, values, kind)
+    return values
+
+
+def _network(network: dict[str, Any], stages: Mapping[str, StageConfig]) -> dict[str, Any]:
+    check_value("[network] architecture", network["architecture"], str)
+    if network["architecture"] == "emformer":
+        check_types("[network]", network, EMFormerConfig)
+    trained = {stage.cache for stage in stages.values()}
+    if network.get("cache", 0) not in {0, *trained}:
+        raise ValueError(
+            f"[network] cache={network['cache']!r}: no stage trains with it; set cache in "
+            "[finetuning], the model then remembers as many steps"
+        )
+    return network
+
+
+def _data(data: dict[str, Any], start: Spec | None) -> DataConfig:
+    refuse_unknown("[data]", data, {f.name for f in fields(DataConfig)})
+    if start is not None:
+        data = _as_spec(start) | data
+    if start is None or data["channels"] is not start.channels:
+        check_value("[data] channels", data["channels"], tuple[dict[str, Any], ...])
+        data["channels"] = tuple(_channel(c) for c in data["channels"])
     for period in ("train", "valid", "test"):
         dates = data[period]
         if not isinstance(dates, list) or len(dates) != 2 or not all(map(_is_date, dates)):
             raise ValueError(f"[data] {period}={dates!r}: must be [first time, last time]")
         data[period] = (str(dates[0]), str(dates[1]))
-    _check_types("[data]", {"dataset": data["dataset"]} | data, DataConfig)
-    data["forcings"] = tuple(data.get("forcings", ()))
-    return DataConfig(**data)
+    check_types("[data]", {"dataset": data["dataset"]} | data, DataConfig)
+    if isinstance(data["dataset"], list):
+        data["dataset"] = tuple(data["dataset"])
+    for name in ("forcings", "report"):
+        data[name] = tuple(data.get(name, ()))
+    names = [str(channel) for channel in data["channels"]]
+    if unknown := [name for name in data["report"] if name not in names]:
+        raise ValueError(
+            f"[data] report={unknown[0]!r}: not a channel; choose from {', '.join(names)}"
+        )
+    config = DataConfig(**data)
+    if start is not None:
+        _refuse_misfit(config, start)
+    return config
+
+
+def _as_spec(start: Spec) -> dict[str, Any]:
+    """Return what [data] may leave out."""
+    return {
+        "channels": start.channels,
+        "step_hours": start.step.total_seconds() / 3600,
+        "history": start.history,
+        "forcings": list(start.forcings),
+    }
+
+
+def _refuse_misfit(data: DataConfig, start: Spec) -> None:
+    """Refuse data that differ from what the model to start from takes."""
+    mine, theirs = set(map(str, data.channels)), set(map(str, start.channels))
+    for name, found, needed in (
+        ("channels", data.channels, start.channels),
+        ("step_hours", data.step_hours, start.step.total_seconds() / 3600),
+        ("history", data.history, start.history),
+        ("forcings", data.forcings, start.forcings),
+    ):
+        if found == needed:
+            continue
+        words = f"{found!r}, the model takes {needed!r}"
+        if name == "channels":
+            words = "the same as the model's in another order"
+            if mine != theirs:
+                words = (
+                    f"the model takes {', '.join(sorted(theirs - mine)) or 'nothing'} besides, and "
+                    f"not {', '.join(sorted(mine - theirs)) or 'anything less'}"
+                )
+        raise ValueError(
+            f"[data] {name}: {words}; leave {name} out to take those of the model that start names"
+        )
 
 
 def _is_date(value: object) -> bool:
@@ -157,61 +280,8 @@ def _is_date(value: object) -> bool:
 
 
 def _channel(raw: Mapping[str, Any]) -> Channel:
-    _refuse_unknown("a channel", raw, {"name", "level_hPa"})
-    _check_value("a channel's name", raw["name"], str)
+    refuse_unknown("a channel", raw, {"name", "level_hPa"})
+    check_value("a channel's name", raw["name"], str)
     level = raw.get("level_hPa")
-    _check_value("a channel's level_hPa", level, float | None)
+    check_value("a channel's level_hPa", level, float | None)
     return Channel(raw["name"], None if level is None else 100.0 * float(level))
-
-
-def _table(where: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where.strip('[]')}={value!r}: must be a table, {where}")
-    return dict(value)
-
-
-def _check_types(where: str, raw: Mapping[str, Any], kind: type) -> None:
-    """Compare values with the types that a dataclass declares; other keys are left alone."""
-    hints = get_type_hints(kind)
-    for key, value in raw.items():
-        if key in hints:
-            _check_value(f"{where} {key}", value, hints[key])
-
-
-def _check_value(where: str, value: object, hint: Any) -> None:
-    if not _fits(value, hint):
-        raise ValueError(f"{where}={value!r}: must be {_in_words(hint)}")
-
-
-def _fits(value: object, hint: Any) -> bool:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is types.UnionType:
-        return any(_fits(value, one) for one in arguments)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            return False
-        if arguments[-1] is Ellipsis:
-            return all(_fits(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
-    if hint in (int, float):
-        return isinstance(value, int | hint) and not isinstance(value, bool)
-    return isinstance(value, origin or hint)
-
-
-def _in_words(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is types.UnionType:
-        return " or ".join(_in_words(one) for one in arguments if one is not types.NoneType)
-    if origin is tuple and arguments[-1] is Ellipsis:
-        return f"a list, each item {_in_words(arguments[0])}"
-    if origin is tuple:
-        return f"[{', '.join(map(_in_words, arguments))}]"
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return words.get(hint, "a table")
-
-
-def _refuse_unknown(where: str, raw: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(raw) - known):
-        raise ValueError(
-            f"{where} has unknown keys {', '.join(unknown)}: choose from {', '.join(sorted(known))}"
-        )

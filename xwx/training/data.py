@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xwx.fields import forcings
 from xwx.spec import Spec
 
 __all__ = ["Archive", "Augment", "Batch", "statistics"]
@@ -35,9 +36,16 @@ class Batch:
     forcings: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
-        """Move to a device."""
-        forcings = None if self.forcings is None else self.forcings.to(device)
-        return Batch(self.states.to(device), forcings)
+        """Move to a device, without waiting where the batch is pinned."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin(self) -> Batch:
+        """Move to memory that a GPU reads by itself."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        forcings = None if self.forcings is None else move(self.forcings)
+        return Batch(move(self.states), forcings)
 
     def forcing(self, index: int) -> Tensor | None:
         """Return the forcings (B, F, H, W) of state `index`."""
@@ -51,7 +59,9 @@ class Archive:
     Parameters
     ----------
     states : float32 array, shape (T, C, H, W)
+        May be a memory map: only what a batch needs is read.
     forcings : float32 array, shape (T, F, H, W), or None
+        None where the spec asks for none, and where they are to be computed with each batch.
     times : array, shape (T,)
         Valid times, increasing.
     spec : Spec
@@ -73,13 +83,31 @@ class Archive:
 
     def batch(self, starts: Sequence[int] | NDArray[np.intp], length: int) -> Batch:
         """Return the windows of `length` states that begin at `starts`."""
-        index = np.asarray(starts)[:, None] + np.arange(length)
-        forcings = None if self.forcings is None else torch.from_numpy(self.forcings[index])
-        return Batch(torch.from_numpy(self.states[index]), forcings)
+        first = [int(start) for start in starts]
+        states = torch.from_numpy(_windows(self.states, first, length))
+        if not self.spec.forcings:
+            return Batch(states, None)
+        if self.forcings is not None:
+            return Batch(states, torch.from_numpy(_windows(self.forcings, first, length)))
+        times = self.times[np.add.outer(first, np.arange(length)).ravel()]
+        forced = forcings(times, self.spec.grid, self.spec.forcings)
+        return Batch(
+            states, torch.from_numpy(forced.reshape(len(first), length, *forced.shape[1:]))
+        )
+
+
+def _windows(array: NDArray[np.float32], starts: Sequence[int], length: int) -> NDArray[np.float32]:
+    """Copy windows (B, length, ...), each in one contiguous read."""
+    out = np.empty((len(starts), length, *array.shape[1:]), dtype=np.float32)
+    for n, start in enumerate(starts):
+        out[n] = array[start : start + length]
+    return out
 
 
 def statistics(archive: Archive, weights: NDArray[np.float64]) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean, standard deviation and standard deviation of one step's change, each (C,).
+
+    In one pass over the states, in float64.
 
     Parameters
     ----------
@@ -92,28 +120,54 @@ def statistics(archive: Archive, weights: NDArray[np.float64]) -> tuple[Tensor, 
     ValueError
         For a channel that never changes.
     """
-
-    def moments(fields: Iterable[NDArray[np.float32]]) -> tuple[Floats, Floats]:
-        total = np.zeros(len(archive.spec.channels))
-        square = np.zeros_like(total)
-        count = 0
-        for field in fields:  # one state at a time: archives are large
-            count += 1
-            weighted = field.astype(np.float64) * weights[:, None]
-            total += weighted.mean((-2, -1))
-            square += (weighted * field).mean((-2, -1))
-        mean = total / max(count, 1)
-        return mean, np.sqrt(np.maximum(square / max(count, 1) - mean**2, 0))
-
-    mean, std = moments(archive.states)
-    _, change = moments(archive.states[n + 1] - archive.states[n] for n in archive.starts(2))
-    for channel, spread in zip(archive.spec.channels, std * change, strict=True):
+    share = weights / (weights.size * archive.spec.grid.shape[1])
+    # Squares are summed about a value near the mean: geopotential varies by little of its size.
+    near = archive.states[:1].astype(np.float64).sum((0, -1)) @ share
+    follows = np.zeros(len(archive.times), dtype=bool)
+    follows[archive.starts(2) + 1] = True
+    level, change = _Moments(share), _Moments(share)
+    # Three states in float64, written over and over: new ones would cost more than the sums.
+    now, before, difference = np.empty((3, *archive.states.shape[1:]))
+    for state, consecutive in zip(archive.states, follows, strict=True):
+        now, before = before, now
+        np.subtract(state, near[:, None, None], out=now)
+        level.add(now)
+        if consecutive:
+            change.add(np.subtract(now, before, out=difference))
+    mean, std, step = near + level.mean, level.std, change.std
+    for channel, spread in zip(archive.spec.channels, std * step, strict=True):
         if not spread > 0:
             raise ValueError(
                 f"channel {channel} does not change in the training period: leave it out, or "
                 "choose another period"
             )
-    return tuple(torch.from_numpy(a).float() for a in (mean, std, change))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(a).float() for a in (mean, std, step))  # type: ignore[return-value]
+
+
+class _Moments:
+    """Area-weighted mean and standard deviation of states that come one by one."""
+
+    def __init__(self, share: Floats) -> None:
+        self.share = share
+        self.count = 0
+        self.total, self.square = np.zeros(1), np.zeros(1)
+
+    def add(self, state: Floats) -> None:
+        """Count the fields (C, H, W) of a state."""
+        self.count += 1
+        self.total = self.total + state.sum(-1) @ self.share
+        self.square = self.square + np.einsum("chw,chw->ch", state, state) @ self.share
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of each channel."""
+        return self.total / max(self.count, 1)
+
+    @property
+    def std(self) -> Floats:
+        """Standard deviation of each channel about its mean."""
+        variance = self.square / max(self.count, 1) - self.mean**2
+        return np.asarray(np.sqrt(np.maximum(variance, 0)))
 
 
 @dataclass(frozen=True)
@@ -137,7 +191,13 @@ class Augment:
     noise: float = 0.0
 
     def __call__(
-        self, batch: Batch, spec: Spec, change: Tensor, generator: torch.Generator
+        self,
+        batch: Batch,
+        spec: Spec,
+        change: Tensor,
+        generator: torch.Generator,
+        part: slice | None = None,
+        size: int | None = None,
     ) -> Batch:
         """Return an augmented copy of `batch`.
 
@@ -149,24 +209,41 @@ class Augment:
             Standard deviation of one step's change.
         generator : torch.Generator
             Source of every draw.
+        part : slice, optional
+            Which entries of a larger batch are given; they are augmented as if all were.
+        size : int, optional
+            Entries of that larger batch.
         """
         states, forcings = batch.states.clone(), batch.forcings
         forcings = None if forcings is None else forcings.clone()
         odd = torch.tensor([-1.0 if c.name in ODD_UNDER_MIRROR else 1.0 for c in spec.channels])
         season = torch.tensor([-1.0 if f.endswith("_year") else 1.0 for f in spec.forcings])
-        mirror = self.mirror and np.allclose(spec.grid.rows, -spec.grid.rows[::-1], atol=1e-4)
-        for n in range(len(states)):
-            if self.roll and spec.grid.periodic:
-                shift = int(torch.randint(spec.grid.shape[1], (), generator=generator))
+        draws = self._draw(size or len(states), spec, generator)[part or slice(None)]
+        for n, (shift, mirrored) in enumerate(draws):
+            if shift is not None:
                 states[n] = states[n].roll(shift, dims=-1)
                 if forcings is not None:
                     forcings[n] = forcings[n].roll(shift, dims=-1)
-            if mirror and torch.rand((), generator=generator) < 0.5:
+            if mirrored:
                 states[n] = states[n].flip(-2) * odd[:, None, None]
                 if forcings is not None:
                     forcings[n] = forcings[n] * season[:, None, None]
         if self.noise:
             past = states[:, : spec.history]
-            drawn = torch.randn(past.shape, generator=generator)
+            shape = (size or len(states), *past.shape[1:])
+            drawn = torch.randn(shape, generator=generator)[part or slice(None)]
             states[:, : spec.history] = past + self.noise * change * drawn
         return Batch(states, forcings)
+
+    def _draw(
+        self, size: int, spec: Spec, generator: torch.Generator
+    ) -> list[tuple[int | None, bool]]:
+        """Return for each window by how many columns it turns, and whether it is mirrored."""
+        mirror = self.mirror and np.allclose(spec.grid.rows, -spec.grid.rows[::-1], atol=1e-4)
+        draws: list[tuple[int | None, bool]] = []
+        for _ in range(size):
+            shift = None
+            if self.roll and spec.grid.periodic:
+                shift = int(torch.randint(spec.grid.shape[1], (), generator=generator))
+            draws.append((shift, mirror and bool(torch.rand((), generator=generator) < 0.5)))
+        return draws

@@ -6,7 +6,50 @@ import csv
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Log"]
+from torch import Tensor
+
+from xwx.spec import Spec
+from xwx.training.loss import HybridLoss
+from xwx.training.settings import StageConfig
+
+__all__ = ["Log", "log_row"]
+
+
+def log_row(
+    update: int, loss: float, config: StageConfig, hybrid: HybridLoss, spec: Spec, ratios: Tensor
+) -> dict[str, Any]:
+    """Return what a validation after `update` updates found.
+
+    Parameters
+    ----------
+    update : int
+    loss : float
+        Mean training loss since the last validation.
+    config : StageConfig
+    hybrid : HybridLoss
+    spec : Spec
+    ratios : Tensor, shape (leads, C)
+        Root-mean-square errors over those of persistence; the score is their mean.
+    """
+    row: dict[str, Any] = {
+        "update": update,
+        "seconds": 0.0,
+        "waiting": 0.0,
+        "learning_rate": config.rate(update - 1),
+        "steps": config.steps(update - 1),
+        "loss": loss,
+        "theta": float(hybrid.theta.detach()),
+    }
+    names = [channel.name for channel in spec.channels]
+    for name in dict.fromkeys(names):
+        own = [s for s, of in zip(hybrid.s.tolist(), names, strict=True) if of == name]
+        row[f"s {name}"] = sum(own) / len(own)
+    row["score"] = float(ratios.mean())
+    hours = spec.step.total_seconds() / 3600
+    for lead, line in zip(config.leads, ratios.tolist(), strict=True):
+        for channel, ratio in zip(spec.channels, line, strict=True):
+            row[f"ratio {channel} {lead * hours:g} h"] = ratio
+    return row
 
 
 class Log:
@@ -27,8 +70,10 @@ class Log:
     def append(self, row: dict[str, Any]) -> None:
         """Add a row, after a header where there is none."""
         fresh = self._empty()
+        names = list(row) if fresh else self._names()
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
+            # A log that an earlier version began keeps its columns.
+            writer = csv.DictWriter(file, names, extrasaction="ignore")
             if fresh:
                 writer.writeheader()
             writer.writerow(row)
@@ -42,6 +87,10 @@ class Log:
         whole = [row for row in rows if len(row) == len(head) and int(row[0]) <= update]
         with self.path.open("w", newline="") as file:
             csv.writer(file).writerows([head, *whole])
+
+    def _names(self) -> list[str]:
+        with self.path.open(newline="") as file:
+            return next(csv.reader(file))
 
     def _empty(self) -> bool:
         return not self.path.exists() or not self.path.stat().st_size

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HybridLoss", "LossConfig"]
+__all__ = ["LOSSES", "HybridLoss", "LossConfig"]
 
 FLOOR = 1e-3
 
@@ -19,6 +19,9 @@ class LossConfig:
 
     Parameters
     ----------
+    kind : {"hybrid", "sum", "l2"}
+        The mix by theta, the plain sum of both terms, or the mean squared error without weights.
+        The other settings are for the first.
     mode : {"learnable", "schedule", "fixed"}
         How theta moves: by gradient, as pi/2 times the progress of training, or not at all.
     theta : float
@@ -33,6 +36,7 @@ class LossConfig:
         latitude-weighted RMSE of the authors' code.
     """
 
+    kind: str = "hybrid"
     mode: str = "learnable"
     theta: float = FLOOR
     floor: float = FLOOR
@@ -41,6 +45,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name, allowed in (
+            ("kind", ("hybrid", "sum", "l2")),
             ("mode", ("learnable", "schedule", "fixed")),
             ("variant", ("paper", "released")),
         ):
@@ -48,6 +53,27 @@ class LossConfig:
                 raise ValueError(
                     f"loss {name}={getattr(self, name)!r}: choose from {', '.join(allowed)}"
                 )
+        if self.kind != "hybrid":
+            for name in ("mode", "theta", "floor", "decouple", "variant"):
+                default = type(self).__dataclass_fields__[name].default
+                if (value := getattr(self, name)) != default:
+                    raise ValueError(
+                        f"loss {name}={value!r} with kind={self.kind!r}, which has no theta: leave "
+                        f"{name} out, or set kind = 'hybrid'"
+                    )
+
+
+#: The variants of the paper's comparison, and that of the authors' code, by name.
+LOSSES: dict[str, LossConfig] = {
+    "l2": LossConfig(kind="l2"),
+    "latitude": LossConfig(mode="fixed", theta=0.0),
+    "variable": LossConfig(mode="fixed", theta=math.pi / 2),
+    "sum": LossConfig(kind="sum"),
+    "equal": LossConfig(mode="fixed", theta=math.pi / 4),
+    "schedule": LossConfig(mode="schedule"),
+    "learnable": LossConfig(),
+    "released": LossConfig(theta=-1.5708, variant="released"),
+}
 
 
 class HybridLoss(nn.Module):
@@ -82,14 +108,20 @@ class HybridLoss(nn.Module):
         self.register_buffer("weights", weights.reshape(-1, 1).clone())
         self.theta = nn.Parameter(
             torch.tensor(self.config.theta, dtype=weights.dtype),
-            requires_grad=self.config.mode == "learnable",
+            requires_grad=self.config.kind == "hybrid" and self.config.mode == "learnable",
         )
-        self.s = nn.Parameter(torch.zeros(channels, dtype=weights.dtype))
+        self.s = nn.Parameter(
+            torch.zeros(channels, dtype=weights.dtype), requires_grad=self.config.kind != "l2"
+        )
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss of normalised fields (B, C, H, W)."""
         e = (prediction - target).square()
+        if self.config.kind == "l2":
+            return e.mean()
         latitude, variable = self.terms(e)
+        if self.config.kind == "sum":
+            return latitude + variable
         if self.config.variant == "released":
             share = (1 + torch.sin(self.theta)) / 2
             return share * variable + (1 - share) * latitude
@@ -118,7 +150,7 @@ class HybridLoss(nn.Module):
     @torch.no_grad()
     def clamp_(self) -> None:
         """Keep theta inside [floor, pi/2]; the released variant is left alone."""
-        if self.config.variant == "paper" and self.config.mode == "learnable":
+        if self.theta.requires_grad and self.config.variant == "paper":
             self.theta.clamp_(self.config.floor, math.pi / 2)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Settings of a training run, checked as they are made."""
+"""Settings of one stage of training, checked as they are made."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from xwx.training.data import Augment
 from xwx.training.loss import LossConfig
 
-__all__ = ["PretrainConfig"]
+__all__ = ["StageConfig"]
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """Settings of a training run.
+class StageConfig:
+    """Settings of a stage: pretraining (``[training]``) or fine-tuning (``[finetuning]``).
 
     Parameters
     ----------
     updates : int
-        Optimiser steps.
+        Sequences to learn from in a row, each a batch; one optimiser step each, or with
+        ``update="per_step"`` one a forecast step.
     batch_size : int
+        Of all processes together.
     learning_rate, learning_rate_min : float
         Cosine from the first to the second, after `warmup` updates of linear growth.
     weight_decay : float
@@ -30,13 +32,43 @@ class PretrainConfig:
         Decay of the averaged weights, which are the ones that are scored and kept.
     rollout : tuple of (float, int)
         From which share of training on how many steps are predicted in a row.
+    gradient : str
+        How far back gradients flow: ``"through"`` the whole rollout, ``"detach"`` through one
+        step (a forecast enters the next step as data), or ``"bptt:k"`` through segments of k steps.
+    cache : int
+        Frames that the network's memory holds within a rollout; 0 for no memory. Validation uses
+        the same memory, and the kept model forecasts with it.
+    alpha : float
+        Weight of the present attention in the scores of the frames.
+    kv_grad : bool
+        Whether gradients flow into remembered keys and values, within a segment.
+    update : {"sequence", "per_step"}
+        One optimiser step a sequence, with the losses divided by the number of steps; or one
+        after every forecast step, as the authors' code does.
+    recompute : bool
+        Recompute the valley's blocks in the backward pass, for less memory.
+    optimizer : {"adamw", "muon"}
+        Muon for the matrices of hidden layers with AdamW for all else, or AdamW for all.
+    muon_learning_rate : float or None
+        By default `learning_rate`. Follows the same schedule.
     precision : {"float32", "bfloat16"}
         bfloat16 autocasts the network.
+    prefetch : int
+        Batches prepared ahead by a thread; 0 for none. Changes no result.
     validate_every : int
-        Updates between validations; each also writes a checkpoint.
+        Updates between validations; each also writes the state.
+    validation_starts : int
+        Forecasts that validation scores, from starts spread evenly over its period; 0 for all.
     leads : tuple of int
         Steps at which validation scores the forecast.
     seed : int
+    augment : Augment
+    loss : LossConfig
+
+    Raises
+    ------
+    ValueError
+        For a setting out of range, or two that contradict each other.
     """
 
     updates: int = 1000
@@ -48,8 +80,18 @@ class PretrainConfig:
     clip: float = 20.0
     ema: float = 0.999
     rollout: tuple[tuple[float, int], ...] = ((0.0, 1),)
+    gradient: str = "through"
+    cache: int = 0
+    alpha: float = 0.9
+    kv_grad: bool = False
+    update: str = "sequence"
+    recompute: bool = False
+    optimizer: str = "adamw"
+    muon_learning_rate: float | None = None
     precision: str = "float32"
+    prefetch: int = 2
     validate_every: int = 200
+    validation_starts: int = 0
     leads: tuple[int, ...] = (1, 2, 4, 8)
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
@@ -61,13 +103,55 @@ class PretrainConfig:
             raise ValueError(f"rollout={self.rollout!r}: shares of training must rise from 0.0")
         if min(steps for _, steps in self.rollout) < 1:
             raise ValueError(f"rollout={self.rollout!r}: at least one step in a row")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision={self.precision!r}: choose from float32, bfloat16")
         if not self.leads or min(self.leads) < 1:
             raise ValueError(f"leads={self.leads!r}: give at least one, in steps from 1")
+        for name, allowed in (
+            ("precision", ("float32", "bfloat16")),
+            ("update", ("sequence", "per_step")),
+            ("optimizer", ("adamw", "muon")),
+        ):
+            if getattr(self, name) not in allowed:
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value!r}: choose from {', '.join(allowed)}")
         for name in ("updates", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 1")
+        for name in ("cache", "prefetch", "warmup", "validation_starts"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha={self.alpha!r}: must lie between 0 and 1")
+        _read_gradient(self.gradient)
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        if self.cache and self.longest == 1:
+            raise ValueError(
+                f"cache={self.cache!r}: a memory is first read in the second step of a rollout, "
+                f"and rollout={self.rollout!r} has one: predict more steps, or set cache = 0"
+            )
+        if self.kv_grad and not self.cache:
+            raise ValueError("kv_grad=True: there is no memory to train; set cache = 5, say")
+        if self.kv_grad and _read_gradient(self.gradient) == 1:
+            raise ValueError(
+                f"kv_grad=True with gradient={self.gradient!r}: nothing flows from one step to the "
+                "next; set gradient = 'through' or 'bptt:2', say, or kv_grad = false"
+            )
+        if self.update == "per_step" and self.segment(self.longest) > 1:
+            raise ValueError(
+                f"update='per_step' with gradient={self.gradient!r}: a step of the optimiser "
+                "changes the weights that earlier steps' gradients need; set gradient = 'detach'"
+            )
+        if self.muon_learning_rate is not None and self.optimizer != "muon":
+            raise ValueError(
+                f"muon_learning_rate={self.muon_learning_rate!r} with "
+                f"optimizer={self.optimizer!r}: set optimizer = 'muon', or leave it out"
+            )
+
+    @property
+    def longest(self) -> int:
+        """The longest rollout of the stage, in steps."""
+        return max(steps for _, steps in self.rollout)
 
     def rate(self, update: int) -> float:
         """Return the learning rate of an update."""
@@ -81,3 +165,21 @@ class PretrainConfig:
         """Return how many steps an update predicts in a row."""
         reached = [steps for share, steps in self.rollout if update >= share * self.updates]
         return reached[-1]
+
+    def segment(self, steps: int) -> int:
+        """Return through how many of `steps` steps in a row gradients flow."""
+        return min(_read_gradient(self.gradient) or steps, steps)
+
+
+def _read_gradient(value: str) -> int | None:
+    """Return the steps of a segment, None for the whole rollout."""
+    if value == "through":
+        return None
+    if value == "detach":
+        return 1
+    kind, _, count = value.partition(":")
+    if kind != "bptt" or not count.isdecimal() or int(count) < 1:
+        raise ValueError(
+            f"gradient={value!r}: choose from through, detach, or bptt:k with k steps, as 'bptt:2'"
+        )
+    return int(count)

@@ -63,21 +63,23 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return an optimiser's state as named tensors."""
+def optimizer_tensors(optimizer: Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:
+    """Return an optimiser's state as tensors named ``prefix.parameter.entry``."""
     state = optimizer.state_dict()["state"]
     return {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        f"{prefix}.{index}.{name}": torch.as_tensor(value)
         for index, entries in state.items()
         for name, value in entries.items()
     }
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(
+    optimizer: Optimizer, tensors: dict[str, Tensor], prefix: str = "optimizer"
+) -> None:
     """Undo :func:`optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
+        if name.startswith(prefix + "."):
             _, index, entry = name.split(".", 2)
             state.setdefault(int(index), {})[entry] = tensor
     whole = optimizer.state_dict()

@@ -1,0 +1,272 @@
+"""A stage of training: plain, logged, and resumed bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from xwx.training.accumulate import Accumulation
+from xwx.training.batches import Ahead, Batches
+from xwx.training.checks import check_stage
+from xwx.training.data import Archive, Batch
+from xwx.training.distributed import ALONE, Processes
+from xwx.training.evaluate import measure
+from xwx.training.fingerprint import fingerprint, refuse_another
+from xwx.training.log import Log, log_row
+from xwx.training.loss import HybridLoss
+from xwx.training.memory import empty_memory
+from xwx.training.optimizers import make_optimizers, set_rate
+from xwx.training.settings import StageConfig
+from xwx.training.state import load_state, optimizer_tensors, restore_optimizer, save_state
+
+__all__ = ["Trainer"]
+
+#: Seconds after which the state is written between validations, which may be hours apart.
+SAVE_EVERY = 300.0
+
+
+class Trainer:
+    """Train a network on an archive, validate on another, keep the best averaged weights.
+
+    An interrupted run that is started again with the same arguments continues from its last
+    state and ends with the same weights, bit for bit: every draw follows from the seed and
+    the number of the update. Several processes draw what one would, but for dropout.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With the buffers ``std`` and ``increment_std`` set.
+    train, valid : Archive
+    weights : Tensor, shape (H,)
+        Mean-one area weights.
+    config : StageConfig
+    folder : Path
+        Where ``state.safetensors`` and ``log.csv`` go.
+    keep : callable
+        Called as ``keep(network, facts)`` with the averaged network whenever its validation
+        score is the best so far; in the first process only.
+    device : torch.device, optional
+    processes : Processes
+    stage : str
+        What the configuration file calls the settings.
+    start : str
+        The digest of the model that the network is, if it is one.
+
+    Raises
+    ------
+    ConfigError
+        When the network cannot do what `config` asks.
+    ValueError
+        When an archive has no window long enough for the rollout or the leads.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Archive,
+        valid: Archive,
+        weights: Tensor,
+        config: StageConfig,
+        folder: Path,
+        keep: Callable[[nn.Module, dict[str, Any]], None],
+        device: torch.device | None = None,
+        *,
+        processes: Processes = ALONE,
+        stage: str = "training",
+        start: str = "",
+    ) -> None:
+        check_stage(network, train, valid, config, processes)
+        self.device = device or torch.device("cpu")
+        self.network = network.to(self.device)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.train_data, self.valid_data = train, valid
+        self.config, self.folder, self.keep = config, folder, keep
+        self.processes, self.stage, self.start = processes, stage, start
+        self.weights = weights.to(self.device)
+        self.loss = HybridLoss(weights, len(train.spec.channels), config.loss).to(self.device)
+        self.optimizers = make_optimizers(self.network, self.loss, config)
+        if config.recompute:
+            self.network.checkpointing = True  # type: ignore[assignment]
+        self.update = 0
+        self.best = math.inf
+        self.losses: list[Tensor] = []  # since the last validation
+        self.log = Log(folder / "log.csv")
+
+    @property
+    def state_path(self) -> Path:
+        """Where the state lies."""
+        return self.folder / "state.safetensors"
+
+    def fit(self, *, resume: bool = True, progress: bool = True, until: int | None = None) -> float:
+        """Train to the end (or to update `until`) and return the best validation score.
+
+        Raises
+        ------
+        CheckpointError
+            When a state is there and cannot be read.
+        ConfigError
+            When it belongs to a run with other settings; names them.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if resume and self.state_path.exists():
+            self._restore()
+        elif self.update == 0 and self.processes.first:
+            self.log.clear()
+        end = self.config.updates if until is None else until
+        scale = self.average.get_buffer("increment_std")
+        batches = Batches(
+            self.train_data,
+            self.config,
+            scale.cpu(),
+            self.processes,
+            pin=self.device.type == "cuda",
+        )
+        ahead = Ahead(batches, self.update, end, self.config.prefetch)
+        shown = progress and self.processes.first
+        bar = tqdm(
+            total=self.config.updates, initial=self.update, disable=not shown, desc=self.stage
+        )
+        try:
+            self._run(ahead, end, bar)
+        finally:
+            ahead.close()
+            bar.close()
+        return self.best
+
+    def _run(self, ahead: Ahead, end: int, bar: Any) -> None:
+        began = saved = time.perf_counter()
+        while self.update < end:
+            self.losses.append(self._step(ahead.take().to(self.device)))
+            self.update += 1
+            bar.update()
+            last = self.update == self.config.updates
+            if self.update % self.config.validate_every == 0 or last:
+                self._validate(time.perf_counter() - began, ahead.waited, bar)
+                began = saved = time.perf_counter()
+                ahead.waited = 0.0
+            elif self.update == end or time.perf_counter() - saved > SAVE_EVERY:
+                self._save()
+                saved = time.perf_counter()
+
+    def _step(self, batch: Batch) -> Tensor:
+        """Learn from one batch of sequences and return its mean loss."""
+        config = self.config
+        # Dropout of other processes is other dropout.
+        torch.manual_seed(config.seed * 1_000_003 + self.update + (self.processes.rank << 40))
+        set_rate(self.optimizers, config, self.update)
+        self.loss.advance_(self.update / config.updates)
+        self.network.train()
+        self._clear()
+        learn = Accumulation(
+            self.network,
+            self.loss,
+            self.average.get_buffer("increment_std"),
+            self.train_data.spec.history,
+            config,
+        )
+        steps = config.steps(self.update)
+        if config.update == "per_step":
+            loss = learn(batch, steps, self._turn)
+            self.processes.average_([loss])
+        else:
+            loss = learn(batch, steps)
+            self._turn(loss)
+        self._average()
+        return loss
+
+    def _clear(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def _turn(self, loss: Tensor | None = None) -> None:
+        """Step the optimisers with the gradients at hand, and clear them."""
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        parameters = [p for group in groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self.processes.average_(gradients if loss is None else [*gradients, loss])
+        nn.utils.clip_grad_norm_(parameters, self.config.clip, error_if_nonfinite=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.loss.clamp_()
+        self._clear()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # A short memory at first, so that the average forgets the initial weights.
+        decay = min(self.config.ema, (1 + self.update) / (10 + self.update))
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        for mean, now in pairs:
+            mean.lerp_(now, 1 - decay)
+
+    def _validate(self, seconds: float, waited: float, bar: Any) -> None:
+        errors = measure(
+            self.average,
+            self.valid_data,
+            self.weights,
+            self.config.leads,
+            self.device,
+            memory=partial(empty_memory, self.average, self.config),
+            most_starts=self.config.validation_starts,
+            processes=self.processes,
+        )
+        loss = float(np.mean([float(loss) for loss in self.losses]))
+        spec = self.valid_data.spec
+        row = log_row(self.update, loss, self.config, self.loss, spec, errors.ratios)
+        row |= {"seconds": round(seconds, 1), "waiting": round(waited / max(seconds, 1e-9), 4)}
+        bar.set_postfix(loss=f"{row['loss']:.4f}", score=f"{row['score']:.4f}")
+        better = row["score"] < self.best
+        if better:
+            self.best = row["score"]
+        self.losses = []
+        if self.processes.first:
+            if better:
+                self.keep(self.average, row)
+            self.log.append(row)  # before the state, which drops the rows that it does not know of
+        self._save()
+
+    def _fingerprint(self) -> dict[str, Any]:
+        archives = (self.train_data, self.valid_data)
+        return fingerprint(self.config, self.network, archives, self.start)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "average": self.average, "loss": self.loss}
+
+    def _save(self) -> None:
+        if not self.processes.first:
+            return
+        tensors = {
+            f"{name}.{key}": value
+            for name, module in self._parts().items()
+            for key, value in module.state_dict().items()
+        }
+        for name, optimizer in zip(("optimizer", "muon"), self.optimizers, strict=False):
+            tensors |= optimizer_tensors(optimizer, name)
+        tensors["rng"] = torch.get_rng_state()
+        losses = [float(loss) for loss in self.losses]
+        facts = {"update": self.update, "best": self.best, "losses": losses}
+        save_state(self.state_path, tensors, facts | self._fingerprint())
+
+    def _restore(self) -> None:
+        tensors, facts = load_state(self.state_path)
+        refuse_another(self.state_path, facts, self._fingerprint(), self.stage)
+        for name, module in self._parts().items():
+            start = len(name) + 1
+            own = {k[start:]: v for k, v in tensors.items() if k.startswith(name + ".")}
+            module.load_state_dict(own)
+        for name, optimizer in zip(("optimizer", "muon"), self.optimizers, strict=False):
+            restore_optimizer(optimizer, tensors, name)
+        torch.set_rng_state(tensors["rng"])
+        self.update, self.best = int(facts["update"]), float(facts["best"])
+        self.losses = [torch.tensor(loss, device=self.device) for loss in facts.get("losses", [])]
+        if self.processes.first:
+            self.log.trim(self.update)
