@@ -9,6 +9,7 @@ FITS := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	if "$$p" -c '$(FITS)' 2>/dev/null; then echo "$$p"; break; fi; done)
 VENV ?= .venv
+CLIMATE ?= .venv-climate
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet -c constraints.txt
@@ -18,10 +19,10 @@ SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs clean distclean
+.PHONY: help demo test test-climate lint format docs clean distclean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
 
 demo: $(VENV)/.demo  ## Install, forecast a week of ERA5, print scores, leave forecast.zarr and .png
 	$(BIN)/python tutorials/demo.py
@@ -29,6 +30,9 @@ demo: $(VENV)/.demo  ## Install, forecast a week of ERA5, print scores, leave fo
 test: lint docs  ## Everything that must hold: lint, docs, tests, benchmarks
 	$(BIN)/python -m pytest -n $(WORKERS) --ignore=tests/benchmarks
 	$(BIN)/python -m pytest -p no:xdist --benchmark-enable tests/benchmarks
+
+test-climate: $(CLIMATE)/.climate  ## Three simulated days of the climate model, in its own environment
+	$(CLIMATE)/bin/python -m pytest -o addopts="-ra --import-mode=importlib" tests/climate
 
 lint: $(VENV)/.test  ## Style, types, and the walls between the rooms
 	$(BIN)/ruff check .
@@ -46,10 +50,10 @@ docs: $(VENV)/.test  ## Build docs/_build/html, warnings are errors
 clean:  ## Remove what was built, keep the virtual environment
 	rm -rf build dist docs/_build docs/jupyter_execute forecast.zarr forecast.png
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(CLIMATE)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## Remove the virtual environment too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(CLIMATE)
 
 # A Python without ensurepip (Debian's, without python3-venv) lends the environment its own pip.
 $(BIN)/python:
@@ -76,3 +80,12 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) with what the tests need: some minutes"
 	@$(INSTALL) -e '.[test]'
 	@touch $@ $(VENV)/.demo
+
+# The climate model brings a hundred packages: they stay out of the environment of the tests.
+$(CLIMATE)/.climate: pyproject.toml constraints.txt
+	@echo "Installing into $(CLIMATE) with the climate model: some minutes"
+	@$(MAKE) --no-print-directory VENV=$(CLIMATE) $(CLIMATE)/bin/python
+	@echo '*' >$(CLIMATE)/.gitignore
+	@$(CLIMATE)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt \
+		-e '.[climate]' pytest
+	@touch $@
