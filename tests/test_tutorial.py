@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xwx import tutorial
+from xwx import Channel, Grid, Spec, tutorial
+from xwx.fields import check
 
 # (time, row, column), pressure [Pa] and vorticity [s-1] of the original file.
 ORIGINAL = [
@@ -22,6 +23,20 @@ ORIGINAL = [
     ((247, 72, 143), 99634.75, 1.374189741909504e-05),
 ]
 
+# Variable, index, and its value in the store that `xwx simulate-climate` wrote.
+SIMULATED = [
+    ("z", (0, 7, 8, 20), 53057.0078125),
+    ("q", (55, 10, 16, 0), 0.012403607368469238),
+    ("u", (13, 4, 3, 63), 7.563333988189697),
+    ("v", (30, 0, 31, 7), 1.2664008140563965),
+    ("t", (41, 12, 20, 33), 294.2123107910156),
+    ("t2m", (5, 1, 2), 261.8611755371094),
+    ("u10", (17, 30, 60), 0.15478485822677612),
+    ("v10", (3, 14, 15), -2.3733949661254883),
+    ("msl", (55, 0, 9), 101008.1015625),
+    ("sp", (9, 26, 53), 99069.359375),
+]
+
 
 @pytest.fixture
 def winter() -> xr.Dataset:
@@ -29,7 +44,7 @@ def winter() -> xr.Dataset:
 
 
 def test_names_are_what_can_be_opened() -> None:
-    assert tutorial.names() == ["era5-winter"]
+    assert tutorial.names() == ["era5-winter", "simulated-fortnight"]
 
 
 def test_unknown_name_is_answered_with_the_known_ones() -> None:
@@ -92,6 +107,33 @@ def test_values_are_multiples_of_the_stated_step(winter: xr.Dataset) -> None:
     np.testing.assert_array_equal(msl, np.round(msl))
     np.testing.assert_array_equal(vo, np.round(vo))
     assert (msl.min(), msl.max()) == (93502.0, 106178.0)
+
+
+@pytest.mark.parametrize(("name", "index", "original"), SIMULATED)
+def test_the_simulation_is_within_its_stated_precision(
+    name: str, index: tuple[int, ...], original: float
+) -> None:
+    field = tutorial.open_dataset("simulated-fortnight")[name]
+    step = float(field.attrs["precision"].split("multiple of ")[1].split()[0])
+    value = float(field[index])
+    assert abs(value - original) <= step / 2
+    assert value / step == pytest.approx(round(value / step), rel=1e-5)
+
+
+def test_the_simulation_is_a_fortnight_of_everything_a_large_model_needs() -> None:
+    ds = tutorial.open_dataset("simulated-fortnight")
+    start = np.datetime64("2008-01-01T00", "ns")
+    np.testing.assert_array_equal(ds["time"], start + np.arange(56) * np.timedelta64(6, "h"))
+    np.testing.assert_array_equal(ds["latitude"], 90 - 2.8125 - 5.625 * np.arange(32))
+    np.testing.assert_array_equal(ds["longitude"], 5.625 * np.arange(64))
+    levels = [50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000]
+    np.testing.assert_array_equal(ds["level"], levels)
+    assert "jcm 3.0.0" in ds.attrs["source"]
+    assert "CC0-1.0" in ds.attrs["license"]
+    channels = [Channel(name, 100.0 * level) for name in "zquvt" for level in levels]
+    channels += [Channel(name) for name in ("t2m", "u10", "v10", "msl", "sp")]
+    spec = Spec(tuple(channels), Grid.regular(32, 64, poles=False))
+    assert check(ds, spec).ok
 
 
 def test_opening_is_lazy_and_silent() -> None:

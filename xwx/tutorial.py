@@ -31,7 +31,7 @@ def names() -> list[str]:
     --------
     >>> import xwx
     >>> xwx.tutorial.names()
-    ['era5-winter']
+    ['era5-winter', 'simulated-fortnight']
     """
     return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
 
@@ -46,7 +46,10 @@ def open_dataset(
     name : str
         One of :func:`names`. ``"era5-winter"``: ERA5 mean sea level pressure [Pa] and 850 hPa
         relative vorticity [s-1], 6-hourly from 2025-12-01T00 to 2026-01-31T18 on a global
-        2.5 degree grid of 73 x 144 points.
+        2.5 degree grid of 73 x 144 points. ``"simulated-fortnight"``: 2008-01-01T00 to
+        2008-01-14T18 of a simulated climate, 6-hourly on a global 5.6 degree grid of 32 x 64
+        points: geopotential, specific humidity, wind and temperature on 13 levels, near-surface
+        temperature and wind, sea level and surface pressure, with orography and land mask.
     chunks : int, dict or "auto", optional
         As in :func:`xarray.open_zarr`: None (the default) for plain lazy arrays, anything else
         for dask arrays.
