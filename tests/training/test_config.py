@@ -34,6 +34,13 @@ def test_the_bundled_configuration_says_what_it_says() -> None:
     assert config.training.steps(config.training.updates - 1) == 4
 
 
+def test_a_channel_on_several_levels(tmp_path: Path) -> None:
+    text = BUNDLED.read_text().replace("level_hPa = 850", "level_hPa = [850, 500.5]")
+    (tmp_path / "c.toml").write_text(text)
+    vorticity = Channel("vo", 85000.0), Channel("vo", 50050.0)
+    assert read_config(tmp_path / "c.toml").data.channels == (Channel("msl"), *vorticity)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -53,6 +60,12 @@ def test_the_bundled_configuration_says_what_it_says() -> None:
         ('dataset = "era5-winter"', "dataset = 3", "[data] dataset=3: must be a text"),
         ('dataset = "era5-winter"', "", "'dataset' is missing"),
         ("level_hPa = 850", 'level_hPa = "850"', "level_hPa='850': must be a number"),
+        (
+            "level_hPa = 850",
+            "level_hPa = [850, true]",
+            "level_hPa=[850, True]: must be a number or",
+        ),
+        ("level_hPa = 850", "level_hPa = [850, 850]", "channels declared twice: vo[850 hPa]"),
         ("history = 4", "history = true", "[data] history=True: must be a whole number"),
         ("step_hours = 6", 'step_hours = "6 h"', "[data] step_hours='6 h': must be a number"),
         ('"2026-01-24T18"]', "7]", "[data] valid=['2026-01-18T00', 7]: must be [first time, last"),

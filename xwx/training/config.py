@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def _data(data: dict[str, Any], start: Spec | None) -> DataConfig:
         data = _as_spec(start) | data
     if start is None or data["channels"] is not start.channels:
         check_value("[data] channels", data["channels"], tuple[dict[str, Any], ...])
-        data["channels"] = tuple(_channel(c) for c in data["channels"])
+        data["channels"] = tuple(chain.from_iterable(map(_channels, data["channels"])))
     for period in ("train", "valid", "test"):
         dates = data[period]
         if not isinstance(dates, list) or len(dates) != 2 or not all(map(_is_date, dates)):
@@ -231,6 +232,8 @@ def _data(data: dict[str, Any], start: Spec | None) -> DataConfig:
     for name in ("forcings", "report"):
         data[name] = tuple(data.get(name, ()))
     names = [str(channel) for channel in data["channels"]]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"[data] channels declared twice: {', '.join(twice)}")
     if unknown := [name for name in data["report"] if name not in names]:
         raise ValueError(
             f"[data] report={unknown[0]!r}: not a channel; choose from {', '.join(names)}"
@@ -279,9 +282,11 @@ def _is_date(value: object) -> bool:
     return isinstance(value, str | datetime.date)  # a datetime is a date
 
 
-def _channel(raw: Mapping[str, Any]) -> Channel:
+def _channels(raw: Mapping[str, Any]) -> Iterator[Channel]:
+    """Yield the channels of one entry: one, or one a level of a list."""
     refuse_unknown("a channel", raw, {"name", "level_hPa"})
     check_value("a channel's name", raw["name"], str)
-    level = raw.get("level_hPa")
-    check_value("a channel's level_hPa", level, float | None)
-    return Channel(raw["name"], None if level is None else 100.0 * float(level))
+    levels = raw.get("level_hPa")
+    check_value("a channel's level_hPa", levels, float | tuple[float, ...] | None)
+    for level in levels if isinstance(levels, list) else [levels]:
+        yield Channel(raw["name"], None if level is None else 100.0 * float(level))
