@@ -151,8 +151,10 @@ def test_a_name_of_ones_own():
     ("verb", "given"),
     [
         ("check", {"model": "m"}),
-        ("forecast", {"model": "m", "steps": 3, "start": "2000", "variables": ["a"],
+        ("forecast", {"model": "m", "steps": 3, "start": "2000", "cache": 5, "variables": ["a"],
                       "store": "x.zarr", "seed": 7, "device": "cpu", "progress": False}),
+        ("plan", {"model": "m", "steps": 3, "start": "2000", "cache": 5, "variables": ["a"],
+                  "store": "x.zarr", "device": "cpu"}),
         ("regrid", {"target": "m", "method": "linear"}),
     ],
 )  # fmt: skip
@@ -177,7 +179,7 @@ def test_a_method_is_one_call_of_its_task(monkeypatch, verb, given):
     assert call == given
 
 
-@pytest.mark.parametrize("verb", ["check", "forecast", "regrid"])
+@pytest.mark.parametrize("verb", ["check", "forecast", "plan", "regrid"])
 def test_a_method_has_the_signature_of_its_task(verb):
     import importlib
 

@@ -39,7 +39,7 @@ spectrum(kind='zonal', *, latitudes=(30.0, 60.0), hemisphere='both')
 verify(truth, metrics=('rmse', 'bias'), *, climatology=None, weights='area', regions=None, by=None, dim=None, grid=None, reference=None, confidence=None, block=None, resamples=1000, seed=0, convention='wb2', skipna=False, climatology_overlap=False, statistics=False)
 regrid(target, method='conservative')
 forecast(model=None, steps=40, *, start=None, cache=None, variables=None, store=None, seed=None, device=None, progress=None)
-plan(model=None, *, steps=40, start=None, cache=None, variables=None, store=None, device=None)
+plan(model=None, steps=40, *, start=None, cache=None, variables=None, store=None, device=None)
 """  # noqa: E501
 
 ACCESSOR_PROPERTIES = {"area_weights", "plot"}

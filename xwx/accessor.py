@@ -128,8 +128,8 @@ class WeatherAccessor:
     def plan(
         self,
         model: str | os.PathLike[str] | Model | None = None,
-        *,
         steps: int = 40,
+        *,
         start: Any = None,
         cache: int | None = None,
         variables: str | Sequence[str] | None = None,

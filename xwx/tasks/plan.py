@@ -36,8 +36,8 @@ _CALL = 4e-5
 def plan(
     ds: xr.Dataset,
     model: str | os.PathLike[str] | Model | None = None,
-    *,
     steps: int = 40,
+    *,
     start: Any = None,
     cache: int | None = None,
     variables: str | Sequence[str] | None = None,
