@@ -16,12 +16,15 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "tutorials").glob("*.ipynb"))
 
 
 def write_climate(path: Path) -> None:
-    """Write two simulated fortnights in a row, in place of half a year that needs a GCM."""
+    """Write a simulated fortnight three times in a row: half a year would need the GCM."""
     with xwx.tutorial.open_dataset("simulated-fortnight") as ds:
         moving = ds[[name for name, field in ds.items() if "time" in field.dims]].load()
-        later = moving.assign_coords(time=moving["time"] + np.timedelta64(14, "D"))
-        both = xr.concat([moving, later], "time").assign(ds.drop_dims("time").load())
-    both.to_zarr(path, consolidated=False)
+        parts = [
+            moving.assign_coords(time=moving["time"] + np.timedelta64(days, "D"))
+            for days in (0, 14, 28)
+        ]
+        whole = xr.concat(parts, "time").assign(ds.drop_dims("time").load())
+    whole.to_zarr(path, consolidated=False)
 
 
 def named(path: Path) -> str:

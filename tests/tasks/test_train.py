@@ -284,6 +284,31 @@ def test_fine_tuning_may_begin_from_any_model(
     assert not (tmp_path / "run" / "log.csv").exists()
 
 
+@pytest.mark.parametrize("carry", [True, False])
+def test_a_second_stage_goes_on_with_the_loss_of_the_first(
+    finetuned: Path, tmp_path: Path, carry: bool
+) -> None:
+    """Without learning, its theta and s are those of the model that it starts from."""
+    card = xwx.load(finetuned / "pretrained").card
+    balance = card.facts["balance"]
+    assert len(balance["s"]) == 2
+    assert max(map(abs, balance["s"])) > 1e-4
+    assert balance["theta"] > 1.5e-3
+    assert "balance" not in card.rows()
+    start = f'start = "{finetuned / "pretrained"}"\nthreads = 1'
+    text = write(tmp_path / "c.toml", ("threads = 1", start)).read_text()
+    slow = "learning_rate = 1e-7\nlearning_rate_min = 1e-7"
+    still = FINETUNING.replace("learning_rate = 1e-3", slow)
+    text = text[: text.index("[network]")] + still
+    text += "" if carry else "[finetuning.loss]\ncarry = false\n"
+    (tmp_path / "c.toml").write_text(text)
+    train(tmp_path / "c.toml", out=tmp_path / "run", progress=False)
+    row = rows_of(tmp_path / "run" / "finetuning" / "log.csv")[-1]
+    found = [float(row["theta"]), float(row["s msl"]), float(row["s vo"])]
+    expected = [balance["theta"], *balance["s"]] if carry else [1e-3, 0.0, 0.0]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_second_stage_that_cannot_run_is_refused_before_the_first(tmp_path: Path) -> None:
     shallow = ("depth = 2", "depth = 1")
     with pytest.raises(ConfigError, match=r"\[finetuning\] .*no block remembers"):

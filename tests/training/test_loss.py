@@ -335,3 +335,28 @@ def test_all_variants_are_there():
 def test_settings_of_theta_without_one(setting):
     with pytest.raises(ValueError, match=r"loss \w+=.* with kind='sum', which has no theta"):
         LossConfig(kind="sum", **setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "theta"),
+    [({}, 1.2), ({"mode": "fixed", "theta": 0.4}, 0.4), ({"carry": False}, 0.7)],
+)
+def test_a_loss_goes_on_where_another_ended(case, settings, theta):
+    """With its s and, where it is learned, its theta; and gives the same loss then."""
+    weights, prediction, target, _ = case
+    ended = HybridLoss(weights, 4, LossConfig(theta=1.2))
+    with torch.no_grad():
+        ended.s.copy_(torch.tensor([0.3, -0.8, 1.1, -2.4]))
+    begun = HybridLoss(weights, 4, LossConfig(**{"theta": 0.7} | settings))
+    begun.begin_(ended.balance())
+    carried = settings.get("carry", True)
+    assert float(begun.theta.detach()) == pytest.approx(theta, abs=1e-6)
+    assert torch.equal(begun.s, ended.s if carried else torch.zeros(4))
+    if not settings:
+        assert torch.allclose(begun(prediction, target), ended(prediction, target), rtol=1e-5)
+
+
+def test_a_theta_that_is_carried_keeps_its_floor():
+    begun = HybridLoss(torch.ones(2), 1, LossConfig(floor=0.01))
+    begun.begin_({"theta": -1.5708, "s": [0.5]})
+    assert float(begun.theta.detach()) == pytest.approx(0.01)

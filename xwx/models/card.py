@@ -108,7 +108,8 @@ class Card:
     def rows(self) -> dict[str, Any]:
         """Return what is known, by its name in words, for :func:`table`."""
         rows = {item.name: getattr(self, item.name) for item in fields(self)}
-        rows |= rows.pop("facts")
+        facts = rows.pop("facts")
+        rows |= {key: value for key, value in facts.items() if key != "balance"}  # for training
         return {str(key).replace("_", " "): value for key, value in rows.items() if value != ""}
 
     def __str__(self) -> str:

@@ -119,7 +119,7 @@ class _Run:
                 start = self._pretrained(path)
                 network = start.network
             path = self.folder / "finetuning" / "model"
-            self._fit("finetuning", network, archives, path, start.card.sha256)
+            self._fit("finetuning", network, archives, path, start.card)
         with self.group.first_then_others():
             reported = self._archive(ds, spec, data.test, lead_in=True)
         model = report(load_checkpoint(path), reported, self.config, self.device, self.group)
@@ -181,7 +181,7 @@ class _Run:
         network: nn.Module,
         archives: tuple[Archive, Archive],
         path: Path,
-        start: str = "",
+        start: Card | None = None,
     ) -> None:
         stage = self.config.stages[name]
         set_memory(network, stage)
@@ -197,7 +197,8 @@ class _Run:
             self.device,
             processes=self.group,
             stage=name,
-            start=start,
+            start=start.sha256 if start else "",
+            balance=start.facts.get("balance") if start else None,
         )
         trainer.fit(resume=self.resume, progress=self.progress)
 
@@ -226,6 +227,7 @@ class _Keeper:
             "seed": self.config.stages[self.stage].seed,
             "update": row["update"],
             "validation_score": round(row["score"], 5),
+            "balance": row["balance"],
         }
         if self.config.finetuning is not None:
             facts = {"stage": self.stage, **facts}

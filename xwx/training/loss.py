@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,9 @@ class LossConfig:
     variant : {"paper", "released"}
         The paper's cos^2 / sin^2 mix of squared errors, or the (1 + sin) / 2 mix with the
         latitude-weighted RMSE of the authors' code.
+    carry : bool
+        Whether a stage that starts from a model begins with the s, and the learned theta, that its
+        training ended with, where the card of the model has them.
     """
 
     kind: str = "hybrid"
@@ -42,6 +47,7 @@ class LossConfig:
     floor: float = FLOOR
     decouple: bool = False
     variant: str = "paper"
+    carry: bool = True
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -146,6 +152,23 @@ class HybridLoss(nn.Module):
     def _variable_term(e: Tensor, s: Tensor) -> Tensor:
         s = s[:, None, None]
         return (torch.exp(-s) * e + s).mean()
+
+    def balance(self) -> dict[str, Any]:
+        """Return theta and s, JSON-ready."""
+        return {
+            "theta": round(float(self.theta.detach()), 6),
+            "s": [round(value, 6) for value in self.s.detach().tolist()],
+        }
+
+    @torch.no_grad()
+    def begin_(self, balance: Mapping[str, Any]) -> None:
+        """Begin with the :meth:`balance` of another training, as the configuration lets it."""
+        if not self.config.carry:
+            return
+        self.s.copy_(torch.as_tensor(balance["s"]))
+        if self.theta.requires_grad:
+            self.theta.fill_(balance["theta"])
+            self.clamp_()
 
     @torch.no_grad()
     def clamp_(self) -> None:

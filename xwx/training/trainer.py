@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Trainer:
         What the configuration file calls the settings.
     start : str
         The digest of the model that the network is, if it is one.
+    balance : mapping, optional
+        The theta and s that its training ended with.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class Trainer:
         processes: Processes = ALONE,
         stage: str = "training",
         start: str = "",
+        balance: Mapping[str, Any] | None = None,
     ) -> None:
         check_stage(network, train, valid, config, processes)
         self.device = device or torch.device("cpu")
@@ -94,6 +97,8 @@ class Trainer:
         self.processes, self.stage, self.start = processes, stage, start
         self.weights = weights.to(self.device)
         self.loss = HybridLoss(weights, len(train.spec.channels), config.loss).to(self.device)
+        if balance is not None:
+            self.loss.begin_(balance)
         self.optimizers = make_optimizers(self.network, self.loss, config)
         if config.recompute:
             self.network.checkpointing = True  # type: ignore[assignment]
@@ -230,7 +235,7 @@ class Trainer:
         self.losses = []
         if self.processes.first:
             if better:
-                self.keep(self.average, row)
+                self.keep(self.average, row | {"balance": self.loss.balance()})
             self.log.append(row)  # before the state, which drops the rows that it does not know of
         self._save()
 
