@@ -344,14 +344,14 @@ def test_settings_of_theta_without_one(setting):
 def test_a_loss_goes_on_where_another_ended(case, settings, theta):
     """With its s and, where it is learned, its theta; and gives the same loss then."""
     weights, prediction, target, _ = case
-    ended = HybridLoss(weights, 4, LossConfig(theta=1.2))
+    ended = HybridLoss(weights, 3, LossConfig(theta=1.2))
     with torch.no_grad():
-        ended.s.copy_(torch.tensor([0.3, -0.8, 1.1, -2.4]))
-    begun = HybridLoss(weights, 4, LossConfig(**{"theta": 0.7} | settings))
+        ended.s.copy_(torch.tensor([0.3, -0.8, -2.4]))
+    begun = HybridLoss(weights, 3, LossConfig(**{"theta": 0.7} | settings))
     begun.begin_(ended.balance())
     carried = settings.get("carry", True)
     assert float(begun.theta.detach()) == pytest.approx(theta, abs=1e-6)
-    assert torch.equal(begun.s, ended.s if carried else torch.zeros(4))
+    assert torch.equal(begun.s, ended.s if carried else torch.zeros(3))
     if not settings:
         assert torch.allclose(begun(prediction, target), ended(prediction, target), rtol=1e-5)
 
