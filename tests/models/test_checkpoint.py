@@ -143,6 +143,18 @@ def test_loaded_weights_do_not_follow_the_file(saved):
     assert torch.equal(model.network.layer.weight, before)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_whoever_may_read_the_document_may_read_the_weights(tmp_path):
+    """A group shares models: the weights are not the owner's alone."""
+    before = os.umask(0o027)
+    try:
+        saved = save_checkpoint(tmp_path / "m", Toy(3, SPEC), SPEC, CARD)
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in saved.iterdir()}
+    assert modes == {"model.json": 0o640, "model.safetensors": 0o640}
+
+
 def test_saving_again_replaces(saved):
     model = load_checkpoint(saved)
     with torch.no_grad():

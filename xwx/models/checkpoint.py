@@ -12,6 +12,7 @@ import copy
 import html
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -171,6 +172,7 @@ def save_checkpoint(
                 f"{architecture}: the configuration or the card is not JSON ({error})"
             ) from error
         document.write_text(text + "\n", encoding="utf-8")
+        shutil.copymode(document, weights)  # safetensors lets the owner alone read what it writes
         os.replace(weights, directory / WEIGHTS)
         os.replace(document, directory / DOCUMENT)
     return directory
