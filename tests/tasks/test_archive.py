@@ -301,10 +301,9 @@ def test_a_second_run_reads_what_the_first_packed(stores, tmp_path, monkeypatch)
     first = packed(data, folder=tmp_path / "cache")
     assert isinstance(first.states, np.memmap)
     assert first.forcings is None
-    assert files(tmp_path / "cache") == [
-        "2020-01-01T0000_2020-01-02T1200.json",
-        "2020-01-01T0000_2020-01-02T1200.npy",
-    ]
+    names = files(tmp_path / "cache")
+    assert [name.rsplit(".", 1)[1] for name in names] == ["json", "npy"]
+    assert all(name.startswith("2020-01-01T0000_2020-01-02T1200_") for name in names)
     monkeypatch.setattr(module, "_fill", None)  # would be called to pack
     again = packed(data, folder=tmp_path / "cache")
     assert np.array_equal(again.states, expected(slice(0, 37, 6)))
@@ -357,7 +356,39 @@ def test_what_changed_is_packed_again(change, tmp_path):
     found = packed(other, folder=tmp_path / "cache").states
     assert not np.array_equal(found, before)
     assert np.array_equal(found, packed(other).states)
-    assert len(files(tmp_path / "cache")) == 2
+    assert len(files(tmp_path / "cache")) == 4
+
+
+def test_runs_with_other_data_share_a_folder_at_the_same_time(tmp_path, monkeypatch):
+    """One packs between the moment in which the other's states are complete and its reading."""
+    store = write(weatherbench, tmp_path / "w.zarr")
+    data = config(tmp_path, store)
+    other = change_channels(data, store)
+    replace_file, between = module.os.replace, []
+
+    def meanwhile(*paths):
+        replace_file(*paths)
+        if not between:
+            between.append(1)
+            packed(other, folder=tmp_path / "cache")
+
+    monkeypatch.setattr(module.os, "replace", meanwhile)
+    mine = packed(data, folder=tmp_path / "cache").states
+    assert between
+    for one, states in ((data, mine), (data, None), (other, None)):
+        found = packed(one, folder=tmp_path / "cache").states if states is None else states
+        assert np.array_equal(found, packed(one).states)
+
+
+def test_a_home_directory_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = write(weatherbench, tmp_path / "w.zarr")
+    data = replace(config(tmp_path, store), dataset="~/w.zarr")
+    before = np.array(packed(data, folder=tmp_path / "cache").states)
+    change_values(data, store)
+    assert not np.array_equal(packed(data, folder=tmp_path / "cache").states, before)
+    pattern = replace(data, dataset="~/*.zarr")
+    assert packed(pattern, folder=tmp_path / "cache").states.shape == before.shape
 
 
 def test_a_dataset_without_a_source_is_packed_each_time(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import xwx
 from xwx.errors import ConfigError, MismatchError
@@ -65,6 +66,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_the_statistics_are_those_of_the_training_period(trained: Path) -> None:
+    ds = xwx.tutorial.open_dataset("era5-winter").load()
+    learned = ds.sel(valid_time=slice("2025-12-01T00", "2025-12-05T18"))
+    share = ds.wx.area_weights / ds.wx.area_weights.mean()
+    mean = (share * learned.msl.astype("f8")).mean()
+    network = xwx.load(trained).network
+    assert float(network.mean[0]) == pytest.approx(float(mean), rel=1e-6)
+    change = learned.msl.astype("f8").diff("valid_time")
+    spread = np.sqrt((share * (change - (share * change).mean()) ** 2).mean())
+    assert float(network.increment_std[0]) == pytest.approx(float(spread), rel=1e-4)
+
+
 def test_a_run_leaves_a_model_that_forecasts(trained: Path) -> None:
     model = xwx.load(trained)
     scores = model.card.facts["rmse_over_persistence"]
@@ -94,6 +107,87 @@ def test_the_same_configuration_gives_the_same_weights_whatever_is_reported(
     assert all(torch.equal(first[key], second[key]) for key in first)
     scores = [xwx.load(path).card.facts["rmse_over_persistence"] for path in (trained, again)]
     assert scores[0] != scores[1]
+
+
+TRAIN = 'train = ["2025-12-01T00", "2025-12-05T18"]'
+VALID = 'valid = ["2025-12-06T00", "2025-12-09T00"]'
+TEST = 'test = ["2025-12-10T00", "2025-12-13T00"]'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            VALID,
+            'valid = ["2025-12-05T18", "2025-12-09T00"]',
+            "train and valid share 1 states, the",
+        ),
+        (TEST, 'test = ["2025-12-03", "2025-12-05"]', "train and test share 12 states"),
+        (TEST, 'test = ["2025-12-08", "2025-12-11"]', "valid and test share 5 states"),
+        (TEST, 'test = ["2025-12-10", "2025-12-11"]', "the test period holds 11 states and no"),
+        (TEST, 'test = ["2027-12-10", "2027-12-11"]', "no state between 2027-12-10"),
+    ],
+)
+def test_periods_are_looked_at_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
+) -> None:
+    monkeypatch.setattr("xwx.tasks.train.Trainer", None)  # would be called to train
+    with pytest.raises(ConfigError) as caught:
+        train(write(tmp_path / "c.toml", (old, new)), out=tmp_path / "run", progress=False)
+    assert words in str(caught.value)
+    assert str(caught.value).count("[data]") == 1
+
+
+def stored(folder: Path, change: float = 0.0) -> tuple[str, str]:
+    """Write two weeks as a file of the user's, some values of it changed; name it in [data]."""
+    ds = xwx.tutorial.open_dataset("era5-winter").isel(valid_time=slice(0, 56)).load()
+    ds["msl"][{"valid_time": 3}] += change
+    ds.drop_encoding().to_netcdf(folder / "own.nc")
+    return 'dataset = "era5-winter"', f'dataset = "{folder / "own.nc"}"'
+
+
+def test_a_channel_that_never_changes_cannot_be_scored(tmp_path: Path) -> None:
+    own = stored(tmp_path)
+    with xr.open_dataset(tmp_path / "own.nc") as opened:
+        ds = opened.load()
+    ds["vo"][{"valid_time": slice(20, 40)}] = 1e-5
+    ds.to_netcdf(tmp_path / "own.nc")
+    words = r"\[data\] valid: vo\[850 hPa\] does not change in this period"
+    with pytest.raises(ConfigError, match=words):
+        train(write(tmp_path / "c.toml", own), out=tmp_path / "run", progress=False)
+
+
+def test_other_values_are_another_run(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.toml", stored(tmp_path))
+    train(path, out=tmp_path / "run", progress=False)
+    stored(tmp_path, change=500.0)
+    with pytest.raises(ConfigError, match=r"data\.train's values \w+ -> \w+\. Set them back"):
+        train(path, out=tmp_path / "run", progress=False)
+    train(path, out=tmp_path / "run", progress=False, resume=False)
+    train(path, out=tmp_path / "run", progress=False)
+
+
+def test_an_interrupted_fresh_start_does_not_go_on_from_what_was_there(
+    finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the stage in which it was stopped, nor in the one after it."""
+    path, out = finetuned.parent / "c.toml", tmp_path / "run"
+    shutil.copytree(finetuned, out)
+    take, taken = Ahead.take, []
+
+    def stops(self: Ahead) -> Batch:
+        taken.append(1)
+        if len(taken) == 1:
+            raise KeyboardInterrupt
+        return take(self)
+
+    monkeypatch.setattr(Ahead, "take", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(path, out=out, progress=False, resume=False)
+    assert not list(out.rglob("state.safetensors"))
+    train(path, out=out, progress=False)
+    assert same(out / "model", finetuned / "model")
+    assert len(taken) > 3
 
 
 def test_the_reported_scores_are_those_of_the_forecast_task(trained: Path) -> None:
@@ -230,6 +324,22 @@ def test_the_report_is_of_forecasts_with_memory(finetuned: Path) -> None:
     assert list(facts["rmse"]["6 h"].values()) == pytest.approx(expected[:1], rel=2e-5)
     assert list(facts["rmse"]["24 h"].values()) == pytest.approx(expected[1:], rel=2e-5)
     assert found[0][3] != pytest.approx(expected[1], rel=1e-4)
+    assert facts["starts"] == len(starts)
+
+
+def test_the_report_scores_as_many_starts_as_validation(finetuned: Path) -> None:
+    model = xwx.load(finetuned / "model")
+    config = read_config(finetuned.parent / "c.toml")
+    ds = xwx.tutorial.open_dataset("era5-winter").load()
+    archive = make_archive(ds, model.spec, config.data.test, lead_in=True)
+    three = replace(config, finetuning=replace(config.finetuning, validation_starts=3))
+    facts = report(model, archive, three, torch.device("cpu")).card.facts
+    assert facts["starts"] == 3
+    starts = ds.valid_time.sel(valid_time=slice("2025-12-10T00", "2025-12-12T00")).values
+    fc = ds.wx.forecast(model, steps=4, start=starts[[0, len(starts) // 2, -1]])
+    square = (fc.vo.astype("f8") - ds.vo.sel(valid_time=fc.valid_time)) ** 2
+    error = np.sqrt((ds.wx.area_weights * square).mean(["init_time", "latitude", "longitude"]))
+    assert facts["rmse"]["24 h"]["vo[850 hPa]"] == pytest.approx(float(error[3].item()), rel=2e-5)
 
 
 @pytest.mark.parametrize("take", [2, 5])
@@ -268,6 +378,9 @@ def test_a_second_stage_may_follow_later(finetuned: Path, trained: Path, tmp_pat
     before = (run / "state.safetensors").read_bytes()
     train(write_both(tmp_path / "c.toml"), out=run, progress=False)
     assert (run / "state.safetensors").read_bytes() == before
+    assert same(run / "model", finetuned / "model")
+    assert same(run / "pretrained", trained)
+    train(tmp_path / "c.toml", out=run, progress=False)  # finished: nothing is left to do
     assert same(run / "model", finetuned / "model")
 
 

@@ -34,6 +34,24 @@ def test_the_bundled_configuration_says_what_it_says() -> None:
     assert config.training.steps(config.training.updates - 1) == 4
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('["2018", "2018-06"]', ("2018", "2018-06")),
+        ('["2018-06", "2018"]', ("2018-06", "2018")),  # to the end of the year
+        ('["2018-06-30 18:00", "2018-07-01T00"]', ("2018-06-30T18:00", "2018-07-01T00")),
+        ("[2018-06-30, 2018-07-01T06:00:00]", ("2018-06-30", "2018-07-01T06:00:00")),
+        ("[2018-06-30T01:00:00+02:00, 2018-07-01T00:00:00Z]",
+         ("2018-06-29T23:00:00", "2018-07-01T00:00:00")),
+        ('["2000-02-30", "2000-02-30"]', ("2000-02-30", "2000-02-30")),  # of a 360-day calendar
+    ],
+)  # fmt: skip
+def test_times_of_a_period(tmp_path: Path, written: str, read: tuple[str, str]) -> None:
+    text = BUNDLED.read_text().replace('["2026-01-18T00", "2026-01-24T18"]', written)
+    (tmp_path / "c.toml").write_text(text)
+    assert read_config(tmp_path / "c.toml").data.valid == read
+
+
 def test_a_channel_on_several_levels(tmp_path: Path) -> None:
     text = BUNDLED.read_text().replace("level_hPa = 850", "level_hPa = [850, 500.5]")
     (tmp_path / "c.toml").write_text(text)
@@ -68,7 +86,10 @@ def test_a_channel_on_several_levels(tmp_path: Path) -> None:
         ("level_hPa = 850", "level_hPa = [850, 850]", "channels declared twice: vo[850 hPa]"),
         ("history = 4", "history = true", "[data] history=True: must be a whole number"),
         ("step_hours = 6", 'step_hours = "6 h"', "[data] step_hours='6 h': must be a number"),
-        ('"2026-01-24T18"]', "7]", "[data] valid=['2026-01-18T00', 7]: must be [first time, last"),
+        ('"2026-01-24T18"]', "]", "[data] valid=['2026-01-18T00']: must be [first time, last"),
+        ('"2026-01-24T18"]', "7]", "[data] valid: 7 is no time; write it as '2018', '2018-06',"),
+        ('"2026-01-24T18"]', '"24.1.2026"]', "[data] valid: '24.1.2026' is no time"),
+        ('"2026-01-24T18"]', '"2026-01-17"]', "[data] valid: it ends with 2026-01-17, before it"),
         ("updates = 1800", 'updates = "many"', "[training] updates='many': must be a whole number"),
         ("ema = 0.995", "ema = true", "[training] ema=True: must be a number"),
         ("[0.6, 2]", "[0.6, 2.5]", "must be a list, each item [a number, a whole number]"),

@@ -122,10 +122,10 @@ def make_archive(
     period : (str, str)
         First and last time.
     folder : Path, optional
-        Where the packed states go, as ``<first>_<last>.npy`` of float32 (T, C, H, W), to be read
-        from there as they are needed. The file is used again as long as the Dataset, the channels
-        and the grid are the same, which the JSON beside it tells. Without a folder the states are
-        in memory.
+        Where the packed states go, as ``<first>_<last>_<digest>.npy`` of float32 (T, C, H, W), to
+        be read from there as they are needed. The file is used again as long as the Dataset, the
+        channels and the grid are the same, of which the digest is: runs with other data can share
+        the folder. Without a folder the states are in memory.
     lead_in : bool
         Pack also the history that a start at the first time of the period needs.
 
@@ -207,8 +207,10 @@ def _packed(
     spec = frame.spec
     shape = (len(positions), len(spec.channels), *spec.grid.shape)
     stem = "_".join(str(frame.times[n])[:16].replace(":", "") for n in (0, -1))
-    path = folder / f"{stem}.npy"
     facts = _facts(ds, frame, positions)
+    if facts is not None:
+        stem += f"_{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
+    path = folder / f"{stem}.npy"
     if facts is None or not _fits(path, facts, shape):
         try:
             _write(path, ds, frame, positions, shape)

@@ -46,7 +46,7 @@ def report(
     archive : Archive
         The reported period.
     config : TrainConfig
-        Its last stage says at which leads, and with which memory.
+        Its last stage says at which leads, from how many starts, and with which memory.
     device : torch.device
     processes : Processes
     """
@@ -60,12 +60,14 @@ def report(
         stage.leads,
         device,
         memory=partial(empty_memory, network, stage),
+        most_starts=stage.validation_starts,
         processes=processes,
     )
     chosen = config.data.report or default_channels(model.spec)
     facts: dict[str, Any] = {**model.card.facts}
     if stage.cache:
         facts |= {"cache": stage.cache, "alpha": stage.alpha}
+    facts["starts"] = errors.starts
     facts["rmse"] = _by_lead(errors.rmse, model.spec, stage.leads, chosen, "{:.5g}")
     facts["rmse_over_persistence"] = _by_lead(
         errors.ratios, model.spec, stage.leads, chosen, "{:.4f}"

@@ -66,8 +66,11 @@ def open_sources(names: str | Sequence[str]) -> xr.Dataset:
 
 
 def _expanded(name: str) -> list[str]:
-    """Return the paths that a pattern stands for, sorted; anything else as it is."""
-    if "://" in name or name in tutorial.names() or not glob.has_magic(name) or Path(name).exists():
+    """Return the paths that a pattern or ``~`` stands for, sorted; anything else as it is."""
+    if "://" in name or name in tutorial.names():
+        return [name]
+    name = os.path.expanduser(name)
+    if not glob.has_magic(name) or Path(name).exists():
         return [name]
     if paths := sorted(glob.glob(name)):
         return paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ from xwx.options import get_options
 from xwx.spec import Spec
 from xwx.tasks.archive import make_archive, make_spec, open_training_data
 from xwx.tasks.report import report
-from xwx.training.checks import check_stage
+from xwx.training.checks import check_periods, check_stage
 from xwx.training.config import Period, TrainConfig, read_config
 from xwx.training.data import Archive, statistics
 from xwx.training.distributed import Processes, processes
 from xwx.training.memory import set_memory
-from xwx.training.trainer import Trainer
+from xwx.training.trainer import LOG, STATE, Trainer
 
 __all__ = ["train"]
 
@@ -78,7 +79,7 @@ def train(
     Under ``torchrun`` every process calls this; the first one writes.
     """
     config = read_config(Path(config_path))
-    folder = Path(out) if out is not None else Path("runs") / config.name
+    folder = Path(out).expanduser() if out is not None else Path("runs") / config.name
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     shown = get_options()["progress"] if progress is None else progress
@@ -99,15 +100,21 @@ class _Run:
     device: torch.device
 
     def go(self) -> None:
+        with open_training_data(self.config.data) as ds:
+            self._go(ds)
+
+    def _go(self, ds: xr.Dataset) -> None:
         data = self.config.data
-        ds = open_training_data(data)
         spec = make_spec(ds, data)
         start = self._start(spec)
         with self.group.first_then_others():
             learn, choose = (self._archive(ds, spec, p) for p in (data.train, data.valid))
+            reported = self._archive(ds, spec, data.test, lead_in=True)
         archives = (learn, choose)
         network: Any = copy.deepcopy(start.network) if start else self._build(spec)
-        self._check(network, archives)
+        self._check(network, archives, reported)
+        if not self.resume:
+            self._forget()
         path = self.folder / "pretrained"
         if start is None:
             if self.config.finetuning is None:
@@ -120,8 +127,6 @@ class _Run:
                 network = start.network
             path = self.folder / "finetuning" / "model"
             self._fit("finetuning", network, archives, path, start.card)
-        with self.group.first_then_others():
-            reported = self._archive(ds, spec, data.test, lead_in=True)
         model = report(load_checkpoint(path), reported, self.config, self.device, self.group)
         if self.group.first:
             model.save(self.folder / "model")
@@ -131,13 +136,13 @@ class _Run:
         self, ds: xr.Dataset, spec: Spec, period: Period, *, lead_in: bool = False
     ) -> Archive:
         packed = Path(self.config.data.packed or self.folder / "packed")
-        return make_archive(ds, spec, period, packed, lead_in=lead_in)
+        return make_archive(ds, spec, period, packed.expanduser(), lead_in=lead_in)
 
     def _start(self, spec: Spec) -> Model | None:
         """Return the model to start from, if the configuration names one."""
         if not self.config.start:
             return None
-        model = load(self.config.start, device="cpu")
+        model = load(os.path.expanduser(self.config.start), device="cpu")
         if model.spec.grid != spec.grid:
             raise ConfigError(
                 f"start={self.config.start!r}: the model is for a grid of {model.spec.grid}, the "
@@ -149,7 +154,9 @@ class _Run:
         torch.manual_seed(next(iter(self.config.stages.values())).seed)
         return find_architecture(self.config.architecture).from_config(self.config.network, spec)
 
-    def _check(self, network: nn.Module, archives: tuple[Archive, Archive]) -> None:
+    def _check(
+        self, network: nn.Module, archives: tuple[Archive, Archive], reported: Archive
+    ) -> None:
         """Refuse a stage that cannot run before the stages ahead of it have taken hours."""
         for name, stage in self.config.stages.items():
             try:
@@ -157,6 +164,18 @@ class _Run:
                 check_stage(network, *archives, stage, self.group)
             except ValueError as error:
                 raise ConfigError(f"[{name}] {error}") from error
+        try:
+            check_periods(*archives, reported, max(stage.leads))
+        except ValueError as error:
+            raise ConfigError(f"[data] {error}") from error
+
+    def _forget(self) -> None:
+        """Take away the states and logs of both stages, lest an interrupted run go on from them."""
+        if self.group.first:
+            for folder in (self.folder, self.folder / "finetuning"):
+                for name in (STATE, LOG):
+                    (folder / name).unlink(missing_ok=True)
+        self.group.wait()
 
     def _statistics(self, archive: Archive) -> list[Tensor]:
         """Return mean, standard deviation and that of one step's change, found once for all."""
@@ -169,10 +188,10 @@ class _Run:
 
     def _pretrained(self, path: Path) -> Model:
         """Return the best model of the first stage."""
-        self.group.wait()  # for the first process to write it
-        if not (path / DOCUMENT).is_file():
+        if self.group.first and not (path / DOCUMENT).is_file():
             # Pretraining ended before the configuration had a second stage.
-            path = self.folder / "model"
+            shutil.copytree(self.folder / "model", path, dirs_exist_ok=True)
+        self.group.wait()  # for the first process to write it
         return load_checkpoint(path)
 
     def _fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import nn
 
 from xwx.errors import ConfigError
@@ -11,7 +12,7 @@ from xwx.training.memory import empty_memory
 from xwx.training.optimizers import make_optimizers
 from xwx.training.settings import StageConfig
 
-__all__ = ["check_stage"]
+__all__ = ["check_periods", "check_stage"]
 
 
 def check_stage(
@@ -27,15 +28,8 @@ def check_stage(
         When an archive has no window long enough for the rollout or the leads.
     """
     history = train.spec.history
-    for name, archive, length in (
-        ("training", train, history + config.longest),
-        ("validation", valid, history + max(config.leads)),
-    ):
-        if not len(archive.starts(length)):
-            raise ValueError(
-                f"the {name} period holds {len(archive.times)} states and no window of "
-                f"{length} consecutive ones: choose a longer period"
-            )
+    _check_length("training", train, history + config.longest)
+    _check_length("validation", valid, history + max(config.leads))
     processes.part(config.batch_size)
     empty_memory(network, config)
     if config.optimizer == "muon":
@@ -44,4 +38,48 @@ def check_stage(
         raise ConfigError(
             f"recompute=True: {type(network).__name__} cannot (no attribute `checkpointing`); set "
             "recompute = false"
+        )
+
+
+def check_periods(train: Archive, valid: Archive, test: Archive, lead: int) -> None:
+    """Refuse periods that share states or hold nothing to score, before hours go into training.
+
+    Parameters
+    ----------
+    train, valid, test : Archive
+        The last one with the history that its first start needs.
+    lead : int
+        The longest that is reported, in steps.
+
+    Raises
+    ------
+    ValueError
+        When two share a time, when a channel does not change in one that is scored, or when no
+        forecast of the reported period can be.
+    """
+    history = test.spec.history
+    _check_length("test", test, history + lead)
+    times = {"train": train.times, "valid": valid.times, "test": test.times[history - 1 :]}
+    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        if (shared := np.intersect1d(times[one], times[other])).size:
+            raise ValueError(
+                f"{one} and {other} share {shared.size} states, the first of {shared[0]}: what a "
+                "model learned from or was chosen by cannot score it, keep the periods apart"
+            )
+    for name, archive in (("valid", valid), ("test", test)):
+        states = archive.samples()
+        still = (states == states[:1]).all((0, 2, 3))
+        if still.any():
+            channel = archive.spec.channels[int(still.argmax())]
+            raise ValueError(
+                f"{name}: {channel} does not change in this period, and no forecast of it can be "
+                "compared with persistence: leave it out, or choose another period"
+            )
+
+
+def _check_length(name: str, archive: Archive, length: int) -> None:
+    if not len(archive.starts(length)):
+        raise ValueError(
+            f"the {name} period holds {len(archive.times)} states and no window of {length} "
+            "consecutive ones: choose a longer period"
         )

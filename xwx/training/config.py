@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -17,7 +16,7 @@ from xwx.spec import Channel, Spec
 from xwx.training.data import Augment
 from xwx.training.loss import LOSSES, LossConfig
 from xwx.training.settings import StageConfig
-from xwx.training.tables import check_types, check_value, refuse_unknown, table
+from xwx.training.tables import check_period, check_types, check_value, refuse_unknown, table
 
 __all__ = ["DataConfig", "TrainConfig", "read_config"]
 
@@ -222,10 +221,7 @@ def _data(data: dict[str, Any], start: Spec | None) -> DataConfig:
         check_value("[data] channels", data["channels"], tuple[dict[str, Any], ...])
         data["channels"] = tuple(chain.from_iterable(map(_channels, data["channels"])))
     for period in ("train", "valid", "test"):
-        dates = data[period]
-        if not isinstance(dates, list) or len(dates) != 2 or not all(map(_is_date, dates)):
-            raise ValueError(f"[data] {period}={dates!r}: must be [first time, last time]")
-        data[period] = (str(dates[0]), str(dates[1]))
+        data[period] = check_period(period, data[period])
     check_types("[data]", {"dataset": data["dataset"]} | data, DataConfig)
     if isinstance(data["dataset"], list):
         data["dataset"] = tuple(data["dataset"])
@@ -276,10 +272,6 @@ def _refuse_misfit(data: DataConfig, start: Spec) -> None:
         raise ValueError(
             f"[data] {name}: {words}; leave {name} out to take those of the model that start names"
         )
-
-
-def _is_date(value: object) -> bool:
-    return isinstance(value, str | datetime.date)  # a datetime is a date
 
 
 def _channels(raw: Mapping[str, Any]) -> Iterator[Channel]:

@@ -95,6 +95,12 @@ class Archive:
             states, torch.from_numpy(forced.reshape(len(first), length, *forced.shape[1:]))
         )
 
+    def samples(self, most: int = 16, size: int = 64 << 20) -> NDArray[np.float32]:
+        """Return a few states, evenly spread: at most `most`, and about `size` bytes of them."""
+        count = min(len(self.times), max(2, min(most, size // self.states[:1].nbytes)))
+        chosen = np.linspace(0, len(self.times) - 1, count).round().astype(int)
+        return np.stack([self.states[n] for n in chosen])
+
 
 def _windows(array: NDArray[np.float32], starts: Sequence[int], length: int) -> NDArray[np.float32]:
     """Copy windows (B, length, ...), each in one contiguous read."""
@@ -184,11 +190,20 @@ class Augment:
         on a grid whose rows lie alike north and south of the equator.
     noise : float
         Standard deviation of white noise on the input states, in units of one step's change.
+
+    Raises
+    ------
+    ValueError
+        For a negative `noise`.
     """
 
     roll: bool = True
     mirror: bool = True
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.noise >= 0:
+            raise ValueError(f"augment noise={self.noise!r}: must be at least 0")
 
     def __call__(
         self,

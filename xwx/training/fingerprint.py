@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,14 @@ def fingerprint(
         "spec": _plain(archives[0].spec.to_json()),
         "network": _plain(described()),
         "periods": periods,
+        "values": [_digest(archive) for archive in archives],
         "start": start,
     }
+
+
+def _digest(archive: Archive) -> str:
+    """Return what tells states of the same times and channels, but of other data, apart."""
+    return hashlib.sha256(archive.samples().tobytes()).hexdigest()
 
 
 def refuse_another(path: Path, facts: dict[str, Any], mine: dict[str, Any], stage: str) -> None:
@@ -86,7 +93,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any], stage: str) -> list[s
 
 
 def _by_name(facts: dict[str, Any], stage: str) -> dict[str, Any]:
-    periods = dict(zip(("data.train", "data.valid"), facts["periods"], strict=True))
+    names = ("data.train", "data.valid")
+    periods = dict(zip(names, facts["periods"], strict=True))
+    periods |= zip((f"{name}'s values" for name in names), facts["values"], strict=True)
     rest = {stage: facts["config"], "data": facts["spec"], "network": facts["network"]}
     return periods | _flat(rest) | {"the model to start from": facts["start"]}
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import types
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
-__all__ = ["check_types", "check_value", "refuse_unknown", "table"]
+__all__ = ["check_period", "check_types", "check_value", "refuse_unknown", "table"]
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 
 
 def table(where: str, value: Any) -> dict[str, Any]:
@@ -63,3 +67,26 @@ def refuse_unknown(where: str, raw: Mapping[str, Any], known: set[str]) -> None:
         raise ValueError(
             f"{where} has unknown keys {', '.join(unknown)}: choose from {', '.join(sorted(known))}"
         )
+
+
+def check_period(name: str, dates: object) -> tuple[str, str]:
+    """Return first and last time as text, which a Dataset of any calendar takes."""
+    if not isinstance(dates, list) or len(dates) != 2:
+        raise ValueError(f"[data] {name}={dates!r}: must be [first time, last time]")
+    first, last = (_date(name, date) for date in dates)
+    known = min(len(first), len(last))  # "2018" is the whole year
+    if first[:known] > last[:known]:
+        raise ValueError(f"[data] {name}: it ends with {last}, before it begins with {first}")
+    return first, last
+
+
+def _date(name: str, date: object) -> str:
+    if isinstance(date, datetime.datetime) and date.tzinfo is not None:
+        date = date.astimezone(datetime.UTC).replace(tzinfo=None)
+    text = str(date).replace(" ", "T")
+    if not isinstance(date, str | datetime.date) or not _DATE.fullmatch(text):
+        raise ValueError(
+            f"[data] {name}: {date!r} is no time; write it as '2018', '2018-06', '2018-06-30' or "
+            "'2018-06-30T18:00'"
+        )
+    return text

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from xwx.errors import ConfigError
 from xwx.training.accumulate import Accumulation
 from xwx.training.batches import Ahead, Batches
 from xwx.training.checks import check_stage
@@ -29,7 +30,10 @@ from xwx.training.optimizers import make_optimizers, set_rate
 from xwx.training.settings import StageConfig
 from xwx.training.state import load_state, optimizer_tensors, restore_optimizer, save_state
 
-__all__ = ["Trainer"]
+__all__ = ["LOG", "STATE", "Trainer"]
+
+#: What a stage writes into its folder.
+LOG, STATE = "log.csv", "state.safetensors"
 
 #: Seconds after which the state is written between validations, which may be hours apart.
 SAVE_EVERY = 300.0
@@ -67,7 +71,8 @@ class Trainer:
     Raises
     ------
     ConfigError
-        When the network cannot do what `config` asks.
+        When the network cannot do what `config` asks; while it trains, when forecasts of the
+        validation period are no longer finite.
     ValueError
         When an archive has no window long enough for the rollout or the leads.
     """
@@ -105,12 +110,12 @@ class Trainer:
         self.update = 0
         self.best = math.inf
         self.losses: list[Tensor] = []  # since the last validation
-        self.log = Log(folder / "log.csv")
+        self.log = Log(folder / LOG)
 
     @property
     def state_path(self) -> Path:
         """Where the state lies."""
-        return self.folder / "state.safetensors"
+        return self.folder / STATE
 
     def fit(self, *, resume: bool = True, progress: bool = True, until: int | None = None) -> float:
         """Train to the end (or to update `until`) and return the best validation score.
@@ -229,6 +234,11 @@ class Trainer:
         row = log_row(self.update, loss, self.config, self.loss, spec, errors.ratios)
         row |= {"seconds": round(seconds, 1), "waiting": round(waited / max(seconds, 1e-9), 4)}
         bar.set_postfix(loss=f"{row['loss']:.4f}", score=f"{row['score']:.4f}")
+        if not math.isfinite(row["score"]):
+            raise ConfigError(
+                f"[{self.stage}] after update {self.update} the validation score is {row['score']}:"
+                " the training diverged, lower learning_rate"
+            )
         better = row["score"] < self.best
         if better:
             self.best = row["score"]

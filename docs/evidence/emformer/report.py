@@ -20,17 +20,15 @@ SCORES = {
 
 
 def report(results: Path) -> None:
-    """Write tables.md and a picture a study."""
-    rows = pd.read_csv(results)
-    parts = []
-    for study, chosen in with_base(rows).groupby("study", sort=False):
-        parts.append(f"## {study}\n")
+    """Write a file of tables and a picture for each study."""
+    (HERE / "tables").mkdir(exist_ok=True)
+    for study, chosen in with_base(pd.read_csv(results)).groupby("study", sort=False):
+        parts = []
         for score, title in SCORES.items():
             parts += [f"{title}, mean and standard deviation over seeds:\n", table(chosen, score)]
-        parts.append("CPU seconds of training a run:\n")
-        parts.append(seconds(chosen))
+        parts += ["Processor seconds of training a run:\n", seconds(chosen)]
+        (HERE / "tables" / f"{study}.md").write_text("\n".join(parts))
         draw(str(study), chosen)
-    (HERE / "tables.md").write_text("\n".join(parts))
 
 
 def with_base(rows: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +51,7 @@ def renamed(rows: pd.DataFrame, name: str, study: str, variant: str) -> pd.DataF
 def table(rows: pd.DataFrame, score: str) -> str:
     """Return a Markdown table of a score: variants down, leads across."""
     grouped = rows.groupby(["variant", "lead_hours"], sort=False)[score]
-    digits = 0 if rows[score].mean() > 10 else 4
+    digits = 1 if rows[score].mean() > 10 else 4
     text = grouped.agg(lambda v: f"{v.mean():.{digits}f} ± {v.std():.{digits}f}").unstack()
     head = "| variant | " + " | ".join(f"{hours} h" for hours in text.columns) + " | seeds |"
     lines = [head, "|" + " --- |" * (len(text.columns) + 2)]

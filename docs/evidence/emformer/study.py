@@ -2,7 +2,7 @@
 
     python docs/evidence/emformer/study.py run                 # everything that is not done yet
     python docs/evidence/emformer/study.py run losses --seeds 0 1 2
-    python docs/evidence/emformer/study.py report              # tables.md and the pictures
+    python docs/evidence/emformer/study.py report              # tables and pictures
 
 Needs the simulated climate of eight years, ``xwx simulate-climate runs/climate.zarr --years 8``.
 Every run is ``xwx train`` on base.toml with a few settings changed; its scores on the reported
