@@ -104,4 +104,6 @@ def test_a_clean_environment_elsewhere_forecasts(
 
     script = FORECAST.format(prefix=str(venv))
     assert "lead_time" in run(python, "-W", "error", "-c", script, cwd=folder)
-    assert "emformer-era5-mini" in run(venv / BIN / "xwx", "models", cwd=folder)
+    models = run(venv / BIN / "xwx", "models", cwd=folder)
+    assert "emformer-era5-mini" in models
+    assert "emformer-simclimate-mini" in models

@@ -628,11 +628,18 @@ def test_no_model_is_installed(worlds, tmp_path, monkeypatch):
         worlds.dataset(2).wx.forecast("nonesuch", steps=1)
 
 
-def test_the_bundled_model_is_found_for_the_bundled_data():
-    ds = xwx.tutorial.open_dataset("era5-winter")
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [
+        ("era5-winter", "emformer-era5-mini"),
+        ("simulated-fortnight", "emformer-simclimate-mini"),
+    ],
+)
+def test_the_bundled_model_is_found_for_the_bundled_data(data, model):
+    ds = xwx.tutorial.open_dataset(data)
     fc = ds.wx.forecast(steps=1)
-    assert fc.attrs["xwx_model"] == "emformer-era5-mini"
-    assert fc.attrs["xwx_model_sha256"] == xwx.load("emformer-era5-mini").card.sha256
+    assert fc.attrs["xwx_model"] == model
+    assert fc.attrs["xwx_model_sha256"] == xwx.load(model).card.sha256
     assert fc.msl.dtype == np.float32
 
 
