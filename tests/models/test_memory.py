@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -672,6 +673,27 @@ def test_a_rollout_is_stopped_kept_and_resumed(tmp_path, blocks, precision):
     assert int((last.parts or (last,))[0].age.max()) == 9
 
 
+GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "memory.md"
+
+
+@pytest.mark.parametrize("cache", [0, 3])
+def test_the_guide_stops_and_resumes(tmp_path, monkeypatch, cache):
+    """Its example as it stands: the states of forty steps, and no graph for a gradient."""
+    monkeypatch.chdir(tmp_path)
+    network = build(replace(TINY, cache=cache)).float()
+    x = states(network, 2).float()
+    example = GUIDE.read_text().split("## Stop and resume")[1].split("```python\n")[1]
+    names = {"network": network, "x": x}
+    exec(example.split("```")[0], names)
+    with torch.no_grad():
+        expected = list(rollout(network, x, 40, memory=network.remember()))
+    assert len(names["states"]) == 40
+    for a, b in zip(names["states"], expected, strict=True):
+        assert not a.requires_grad
+        assert torch.equal(a, b)
+    assert (names["steps"].memory is None) == (cache == 0)
+
+
 def test_an_empty_memory_is_kept_too():
     memory = restore_memory(memory_tensors([None, Memory(4, 0.1, attached=True), None]))
     assert memory[0] is None
@@ -679,6 +701,8 @@ def test_an_empty_memory_is_kept_too():
     assert (memory[1].length, memory[1].alpha, memory[1].attached) == (4, 0.1, False)
     assert memory[1].k is None
     assert restore_memory(memory_tensors([])) == []
+    assert memory_tensors(None) == {}
+    assert restore_memory({}) is None
 
 
 def test_tensors_that_make_no_memory():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import numpy as np
@@ -250,6 +251,12 @@ def test_no_mirror_on_one_hemisphere_and_no_turn_of_a_region():
             plain = other.batch([0], 1).states[0]
             for state in found.states:
                 assert torch.equal(state, plain) or torch.equal(state, plain.flip(-2) * sign)
+
+
+@pytest.mark.parametrize("noise", [-0.1, math.nan])
+def test_noise_is_not_negative(noise):
+    with pytest.raises(ValueError, match=f"augment noise={noise}: must be at least 0"):
+        Augment(noise=noise)
 
 
 @pytest.mark.parametrize("history", [1, 2])

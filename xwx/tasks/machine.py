@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
 __all__ = ["Speed", "free_disk", "free_on_device", "free_ram", "speed_of"]
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP = "sys/fs/cgroup"
+#: Files of a limit and of its use, and the entry of memory.stat that counts the page cache which
+#: is given back on demand.
+_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+_V2 = "memory.max", "memory.current", "inactive_file"
+#: Version 1 says "no limit" with the largest number of pages.
+_NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
@@ -33,32 +39,53 @@ class Speed:
     traffic: float
 
 
-def free_ram() -> int | None:
+def free_ram(root: Path = Path("/")) -> int | None:
     """Return the bytes of main memory that a process can still get; None where nothing tells.
 
     The system's own estimate, or less where the process has a limit (a container, a batch job).
+
+    Parameters
+    ----------
+    root : Path
+        Of the file system that holds ``proc`` and ``sys``.
     """
-    found = [n for n in (_available(), _unused_of_limit()) if n is not None]
-    return min(found, default=None)
+    available = _numbers(root / "proc/meminfo").get("MemAvailable")
+    found = [] if available is None else [1024 * available]
+    return min([*found, *_unused_of_limits(root)], default=None)
 
 
-def _available() -> int | None:
+def _unused_of_limits(root: Path) -> Iterator[int]:
+    """Yield what the control group of this process, and each above it, leaves of its limit.
+
+    Version 1 and 2 of https://docs.kernel.org/admin-guide/cgroup-v2.html. In a container the path
+    may be that of the host: what is not there is passed over, up to the container's own group.
+    """
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount = root / _CGROUP / ("memory" if controllers else "")
+        limit, usage, reclaimable = _V1 if controllers else _V2
+        group = PurePosixPath(path.lstrip("/"))
+        for folder in (mount / part for part in (group, *group.parents)):
+            most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+            if most.isdecimal() and used.isdecimal() and int(most) < _NO_LIMIT:
+                cached = _numbers(folder / "memory.stat").get(reclaimable, 0)
+                yield max(0, int(most) - int(used) + cached)
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Read lines of a name and a number."""
+    lines = [line.replace(":", " ").split() for line in _text(path).splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdecimal()}
+
+
+def _text(path: Path) -> str:
+    """Read a file; nothing where it cannot be read."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    kilobytes = fields.get("MemAvailable", "").split()
-    return 1024 * int(kilobytes[0]) if kilobytes else None
-
-
-def _unused_of_limit(folder: Path = _CGROUP) -> int | None:
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = (folder / "memory.current").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return max(0, int(limit) - int(used)) if limit.isdigit() else None
+        return ""
 
 
 def free_on_device(device: torch.device) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,10 @@ class Log:
         with self.path.open(newline="") as file:
             head, *rows = csv.reader(file)
         whole = [row for row in rows if len(row) == len(head) and int(row[0]) <= update]
-        with self.path.open("w", newline="") as file:
+        temporary = self.path.with_name(self.path.name + ".new")
+        with temporary.open("w", newline="") as file:
             csv.writer(file).writerows([head, *whole])
+        os.replace(temporary, self.path)
 
     def _names(self) -> list[str]:
         with self.path.open(newline="") as file:

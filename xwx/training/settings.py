@@ -23,15 +23,19 @@ class StageConfig:
     batch_size : int
         Of all processes together.
     learning_rate, learning_rate_min : float
-        Cosine from the first to the second, after `warmup` updates of linear growth.
+        Cosine from the first to the second, after `warmup` updates of linear growth. The second
+        may be 0, and is at most the first.
+    warmup : int
+        Below `updates`.
     weight_decay : float
         On matrices and kernels only.
     clip : float
-        Largest gradient norm, applied before the step.
+        Largest gradient norm, applied before the step; a large number for none.
     ema : float
-        Decay of the averaged weights, which are the ones that are scored and kept.
+        Decay of the averaged weights, which are the ones that are scored and kept; below 1, and
+        0 for no average.
     rollout : tuple of (float, int)
-        From which share of training on how many steps are predicted in a row.
+        From which share of training, from 0 and below 1, on how many steps are predicted in a row.
     gradient : str
         How far back gradients flow: ``"through"`` the whole rollout, ``"detach"`` through one
         step (a forecast enters the next step as data), or ``"bptt:k"`` through segments of k steps.
@@ -59,8 +63,9 @@ class StageConfig:
         Updates between validations; each also writes the state.
     validation_starts : int
         Forecasts that validation scores, from starts spread evenly over its period; 0 for all.
+        In the last stage also those of the report.
     leads : tuple of int
-        Steps at which validation scores the forecast.
+        Steps at which validation scores the forecast, increasing.
     seed : int
     augment : Augment
     loss : LossConfig
@@ -99,12 +104,16 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         shares = [share for share, _ in self.rollout]
-        if not shares or shares[0] != 0 or shares != sorted(shares):
-            raise ValueError(f"rollout={self.rollout!r}: shares of training must rise from 0.0")
+        if not shares or shares[0] != 0 or shares != sorted(shares) or not shares[-1] < 1:
+            raise ValueError(
+                f"rollout={self.rollout!r}: shares of training must rise from 0.0 and lie below 1"
+            )
         if min(steps for _, steps in self.rollout) < 1:
             raise ValueError(f"rollout={self.rollout!r}: at least one step in a row")
-        if not self.leads or min(self.leads) < 1:
-            raise ValueError(f"leads={self.leads!r}: give at least one, in steps from 1")
+        if not self.leads or min(self.leads) < 1 or list(self.leads) != sorted(set(self.leads)):
+            raise ValueError(
+                f"leads={self.leads!r}: give at least one, in steps from 1, each once and rising"
+            )
         for name, allowed in (
             ("precision", ("float32", "bfloat16")),
             ("update", ("sequence", "per_step")),
@@ -119,12 +128,39 @@ class StageConfig:
         for name in ("cache", "prefetch", "warmup", "validation_starts"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha={self.alpha!r}: must lie between 0 and 1")
         _read_gradient(self.gradient)
+        self._refuse_out_of_range()
         self._refuse_contradictions()
 
+    def _refuse_out_of_range(self) -> None:
+        muon = self.muon_learning_rate
+        for name, fits, wanted in (  # written such that NaN fits nothing
+            ("alpha", 0 <= self.alpha <= 1, "lie between 0 and 1"),
+            ("ema", 0 <= self.ema < 1, "be at least 0 and below 1; 0 averages nothing"),
+            ("clip", self.clip > 0, "be above 0; a large number, as 1e9, means none"),
+            ("learning_rate", self.learning_rate > 0, "be above 0"),
+            ("learning_rate_min", self.learning_rate_min >= 0, "be at least 0"),
+            (
+                "muon_learning_rate",
+                muon is None or muon > 0,
+                "be above 0; leave it out for learning_rate",
+            ),
+        ):
+            if not fits:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must {wanted}")
+
     def _refuse_contradictions(self) -> None:
+        if self.learning_rate_min > self.learning_rate:
+            raise ValueError(
+                f"learning_rate_min={self.learning_rate_min!r} with "
+                f"learning_rate={self.learning_rate!r}: the rate falls from the latter to the "
+                f"former; set learning_rate_min = {self.learning_rate!r} or less"
+            )
+        if self.warmup >= self.updates:
+            raise ValueError(
+                f"warmup={self.warmup!r} with updates={self.updates!r}: nothing is left to learn "
+                "at the full rate; set a lower warmup, or more updates"
+            )
         if self.cache and self.longest == 1:
             raise ValueError(
                 f"cache={self.cache!r}: a memory is first read in the second step of a rollout, "

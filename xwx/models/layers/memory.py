@@ -147,13 +147,13 @@ def _without(x: Tensor, index: Tensor) -> Tensor:
     return torch.where(ahead, x.narrow(axis, 0, count), x.narrow(axis, 1, count))
 
 
-def memory_tensors(memory: Sequence[Memory | None]) -> dict[str, Tensor]:
+def memory_tensors(memory: Sequence[Memory | None] | None) -> dict[str, Tensor]:
     """Return all that a memory is made of under flat names, as safetensors keeps them.
 
     Parameters
     ----------
-    memory : sequence of Memory or None
-        One a block, as a network takes and gives it.
+    memory : sequence of Memory or None, or None
+        One a block, as a network takes and gives it; None for no memory.
 
     Returns
     -------
@@ -161,7 +161,10 @@ def memory_tensors(memory: Sequence[Memory | None]) -> dict[str, Tensor]:
         ``blocks``, their number; for block n ``n.length`` and ``n.alpha``, and ``n.k``, ``n.v``,
         ``n.score`` and ``n.age`` once it holds something; with ``n.parts.m.`` before the name for
         part m of a windowed block. Gradients and `attached` are not kept.
+        Nothing for None.
     """
+    if memory is None:
+        return {}
     tensors = {"blocks": torch.tensor(len(memory))}
     for n, block in enumerate(memory):
         if block is not None:
@@ -183,7 +186,7 @@ def _flatten(memory: Memory, prefix: str) -> dict[str, Tensor]:
     return tensors
 
 
-def restore_memory(tensors: Mapping[str, Tensor]) -> list[Memory | None]:
+def restore_memory(tensors: Mapping[str, Tensor]) -> list[Memory | None] | None:
     """Rebuild a memory from what :func:`memory_tensors` returned.
 
     Parameters
@@ -193,14 +196,16 @@ def restore_memory(tensors: Mapping[str, Tensor]) -> list[Memory | None]:
 
     Returns
     -------
-    list of Memory or None
-        One a block, not attached.
+    list of Memory or None, or None
+        One a block, not attached; None from no tensors.
 
     Raises
     ------
     ValueError
         When tensors are missing or belong to something else.
     """
+    if not tensors:
+        return None
     tensors = dict(tensors)
     try:
         count = int(tensors.pop("blocks"))
