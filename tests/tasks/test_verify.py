@@ -627,6 +627,18 @@ def test_whatever_xarray_does_with_attributes(forecast, truth, keep, options):
     }
 
 
+def test_a_store_of_several_starts_is_verified_as_it_opens(truth, tmp_path):
+    """Each step is a chunk of its own, the valid times are one for all."""
+    known = forecast_of(truth, [3, 9, 20])
+    known.chunk(init_time=1, lead_time=1).assign_coords(time=known.time).to_zarr(
+        tmp_path / "fc.zarr", consolidated=False
+    )
+    opened = xr.open_zarr(tmp_path / "fc.zarr", consolidated=False, decode_timedelta=True)
+    assert opened.time.chunks != opened.t2m.isel(latitude=0, longitude=0).chunks
+    scores = opened.wx.verify(truth, ["rmse", "bias"])
+    xr.testing.assert_allclose(scores.compute(), known.wx.verify(truth, ["rmse", "bias"]))
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_with_a_reference_points_that_either_lacks_are_left_out_of_both(forecast, truth, lazy):
     half = forecast.where(forecast.latitude < 0)

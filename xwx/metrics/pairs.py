@@ -51,7 +51,7 @@ class Pairing:
         array = self.array
         if array.chunks is None:
             array = array.chunk({self.dim: _TIMES})  # or it would be copied as a whole
-        sizes = dict(forecast.chunksizes)
+        sizes = dict(forecast.variable.chunksizes)
         cases = taken(array.variable, self.dim, np.maximum(self.positions, 0), _both(sizes, dims))
         out = xr.DataArray(cases.data, dims=(*dims, *cases.dims[2:]))
         return out.chunk({dim: sizes[dim] for dim in out.dims[2:] if dim in sizes})
@@ -171,7 +171,7 @@ def _summed(
         known &= f.positions >= 0
     scored: Any = xr.DataArray(known, dims=dims)
     if forecast.chunks is not None:
-        scored = scored.chunk({dim: forecast.chunksizes[dim] for dim in dims})
+        scored = scored.chunk({dim: forecast.variable.chunksizes[dim] for dim in dims})
     bare = forecast.drop_vars(list(forecast.coords))
     beside = [p.beside(forecast, dims) for p in (truth, *further)]
     return sum_cases(recipe, bare, beside[0], weights, scored, beside[1:])
