@@ -92,8 +92,8 @@ FAULTS = {
         "missing-level",
         "t",
         ["850 hPa", "500, 1000 hPa"],
-        "ds.interp",
-        True,
+        "open 't' at 850 hPa too; other levels are no substitute",
+        False,
     ),
     "missing level outside": (
         edit(lambda ds: ds.sel(level=[850])),
