@@ -35,8 +35,10 @@ def with_base(rows: pd.DataFrame) -> pd.DataFrame:
     """Give the studies the runs that they share with the one of fine-tuning."""
     parts = []
     for study, variants in STUDIES.items():
-        parts.append(rows[rows["study"] == study])
-        parts += [renamed(rows, "none", study, v.name) for v in variants if v.changes is None]
+        own = rows[rows["study"] == study]
+        for v in variants:
+            known = own[own["variant"] == v.name]
+            parts.append(known if v.changes else renamed(rows, "none", study, v.name))
         if study == "cache":
             parts.append(renamed(rows, "accumulative", study, "length_5, alpha_0.9"))
     return pd.concat(parts)

@@ -56,9 +56,9 @@ def finetuned(**settings: Any) -> Changes:
     return changes
 
 
-def accumulative(cache: int = 5, alpha: float = 0.9) -> Changes:
+def accumulative(**settings: Any) -> Changes:
     """Fine-tune by the accumulative loop."""
-    return finetuned(gradient="detach", cache=cache, alpha=alpha)
+    return finetuned(**{"gradient": "detach", "cache": 5, "alpha": 0.9, **settings})
 
 
 # Without multi-convs, 35 x 3 x 96 weights a block go to the MLP: equal parameters.
@@ -73,6 +73,29 @@ STUDIES: dict[str, list[Variant]] = {
         Variant("finetuning", "none", pretrained()),
         Variant("finetuning", "ordinary", finetuned(gradient="through")),
         Variant("finetuning", "accumulative", accumulative()),
+    ],
+    "budget": [
+        Variant("budget", "none", None),
+        # As many steps of the network as 200 updates of 5, then 10: more training alone.
+        Variant("budget", "one_step", finetuned(updates=1500, rollout=[[0.0, 1]])),
+        Variant("budget", "rate_1e-4", accumulative(learning_rate=1e-4, learning_rate_min=1e-6)),
+        Variant("budget", "per_step", accumulative(update="per_step")),
+        Variant("budget", "updates_600", accumulative(updates=600)),
+        Variant(
+            "budget",
+            "per_step_1e-4",
+            accumulative(update="per_step", learning_rate=1e-4, learning_rate_min=1e-6),
+        ),
+        *(
+            Variant(
+                "budget",
+                f"per_step_3e-5_{count}",
+                accumulative(
+                    update="per_step", learning_rate=3e-5, learning_rate_min=1e-6, updates=count
+                ),
+            )
+            for count in (600, 2000)
+        ),
     ],
     "cache": [
         *(Variant("cache", f"length_{n}", accumulative(cache=n)) for n in (0, 3, 4, 6)),
