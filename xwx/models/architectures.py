@@ -17,7 +17,10 @@ from xwx.errors import CheckpointError
 __all__ = ["ARCHITECTURES", "PLUGINS", "find_architecture", "name_architecture"]
 
 #: Name of an architecture -> ``"module:Class"``.
-ARCHITECTURES: dict[str, str] = {"emformer": "xwx.models.emformer:EMFormer"}
+ARCHITECTURES: dict[str, str] = {
+    "emformer": "xwx.models.emformer:EMFormer",
+    "wind": "xwx.models.wind:Wind",
+}
 
 #: The entry-point group through which installed packages add theirs.
 PLUGINS = "xwx.architectures"

@@ -1,0 +1,1 @@
+"""Sampling from a diffusion prior, free or guided by observations, for any network."""
