@@ -246,6 +246,84 @@ def test_a_gate_keeps_a_share_of_the_noisy_state_point_by_point():
     torch.testing.assert_close(x[:, :, 1], -3 + z[:, :, 1], rtol=0, atol=1e-14)
 
 
+def test_a_scaled_network_errs_by_no_more_than_the_noise_there_is():
+    """A new one gives the best estimate cell by cell; what it learns acts by the noise."""
+    config = replace(TINY, predict="scaled", known_t=True, fit="resample")
+    network = Wind(config, spec_of(13, 32)).double()
+    z, forcing = windows(network, 2)
+    t = torch.tensor([[0.0, 0.5, 1.0], [0.2, 0.9, 0.4]]).double()
+    alpha = (1 - t + t * 1e-3)[..., None, None, None]
+    sigma = (t + (1 - t) * 1e-3)[..., None, None, None]
+    best = alpha / (alpha**2 + sigma**2) * z
+    torch.testing.assert_close(network.denoise(z, forcing, t), best, rtol=0, atol=1e-14)
+    with torch.no_grad():
+        network.backbone.head.bias.fill_(2.0)
+    moved = network.denoise(z, forcing, t) - best
+    expected = (2 * sigma / (alpha**2 + sigma**2).sqrt()).expand_as(moved)
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-14)
+    shake(network)
+    seen = []
+    network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x = network.denoise(z, forcing, t)
+    state = seen[0][:, :2].view(2, 3, 2, *seen[0].shape[-2:])
+    again = network.fit((z / (alpha**2 + sigma**2).sqrt()).flatten(0, 1)).view_as(state)
+    torch.testing.assert_close(state, again, rtol=0, atol=1e-14)
+    assert (x - best).abs().max() > 1e-2
+
+
+def test_a_stencil_filters_what_is_given_beside_the_levels():
+    scaled = replace(TINY, predict="scaled", known_t=True)
+    plain, network = build(scaled), build(replace(scaled, stencil=3))
+    network.load_state_dict(plain.state_dict(), strict=False)
+    z, forcing = windows(network, 2)
+    t = torch.tensor([[0.0, 0.5, 1.0], [0.25, 0.5, 1.0]]).double()
+    with torch.no_grad():
+        kernels = network.stencil.kernels.zero_()
+        kernels[16, 0, 1, 2] = 0.5  # at t = 0.5, of the first channel: the eastern neighbour
+        kernels[32, 1, 0, 1] = -2.0  # at t = 1, of the second: the northern one
+        kernels[8:10, 1, 1, 1] = torch.tensor([1.0, 3.0]).double()  # t = 0.25 and a bit after
+    added = network.denoise(z, forcing, t) - plain.denoise(z, forcing, t)
+    expected = torch.zeros_like(z)
+    half = 0.5005 / (2 * 0.5005**2)  # sigma / (alpha^2 + sigma^2)
+    expected[:, 1, 0] = 0.5 * half * z[:, 1, 0].roll(-1, -1)
+    end = 1 / (1 + 1e-6)
+    expected[:, 2, 1] = -2 * end * torch.cat([z[:, 2, 1, :1], z[:, 2, 1, :-1]], dim=-2)
+    alpha, sigma = 0.75025, 0.25075
+    expected[1, 0, 1] = sigma / (alpha**2 + sigma**2) * z[1, 0, 1]
+    torch.testing.assert_close(added, expected, rtol=0, atol=1e-12)
+    between = t.clone()
+    between[1, 0] = 8.5 / 32
+    added = network.denoise(z, forcing, between) - plain.denoise(z, forcing, between)
+    sigma = 8.5 / 32 + (1 - 8.5 / 32) * 1e-3
+    alpha = 1 - 8.5 / 32 + 8.5 / 32 * 1e-3
+    share = 2.0 * sigma / (alpha**2 + sigma**2)
+    torch.testing.assert_close(added[1, 0, 1], share * z[1, 0, 1], rtol=0, atol=1e-12)
+
+
+def test_a_stencil_begins_as_the_best_linear_filter():
+    """Of a field whose covariance is known: the conditional mean, as a Gaussian has it."""
+    config = replace(TINY, predict="scaled", known_t=True, stencil=3)
+    network = Wind(config, spec_of()).double()
+    apart = torch.arange(-2, 3).double()
+    decay = torch.exp(-(apart[:, None].square() + apart.square()) / 3)
+    network.set_neighbours(torch.stack([decay, 0.5 * decay]))
+    z, forcing = windows(network)
+    x = network.denoise(z, forcing, torch.full((1, 3), 0.5).double()).detach()
+    place = torch.stack(torch.meshgrid(*2 * [torch.arange(3)], indexing="ij"), -1).reshape(9, 2)
+    gap = (place[:, None] - place).double().square().sum(-1)
+    for channel, variance in enumerate((1.0, 0.5)):
+        prior = variance * torch.exp(-gap / 3)
+        joint = 0.5005**2 * (prior + torch.eye(9).double())
+        seen = z[0, 1, channel, 4:7, 9:12].reshape(9)
+        expected = 0.5005 * prior[4] @ torch.linalg.solve(joint, seen)
+        assert float(x[0, 1, channel, 5, 10]) == pytest.approx(float(expected), rel=1e-9)
+    # without covariance, the best is to look at the cell alone, whatever the time
+    lonely = torch.zeros(2, 5, 5).double()
+    lonely[:, 2, 2] = 1.0
+    network.set_neighbours(lonely)
+    assert network.stencil.kernels.abs().max() < 1e-9
+
+
 def test_only_what_changed_below_comes_up():
     """Blocks that change nothing leave the levels without effect, whatever goes down and up."""
     network = Wind(replace(TINY, multipliers=(1, 2, 4)), spec_of()).double().backbone
@@ -257,7 +335,8 @@ def test_only_what_changed_below_comes_up():
     x = draw(3, 7, 16, 32)
     y = network.head(nn.functional.silu(network.norm(network.embed(x))))
     expected = y.view(3, 2, 2, 2, 8, 16).permute(0, 1, 4, 2, 5, 3).reshape(3, 2, 16, 32)
-    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-12)
+    found = network(x, network.condition(None))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_every_input_counts():
@@ -336,12 +415,16 @@ def test_computing_again_gives_the_same_gradients():
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("known_t", [False, True])
-@pytest.mark.parametrize("predict", ["clean", "gate"])
+@pytest.mark.parametrize(
+    ("predict", "known_t"),
+    [("clean", False), ("clean", True), ("gate", False), ("gate", True), ("scaled", True)],
+)
 def test_every_parameter_learns(predict, known_t):
     """What is zero at first lets the rest learn from the second or third update on."""
     torch.manual_seed(0)
-    network = Wind(replace(TINY, predict=predict, known_t=known_t), spec_of(16, 16))
+    stencil = 5 if predict == "scaled" else 0
+    config = replace(TINY, predict=predict, known_t=known_t, stencil=stencil)
+    network = Wind(config, spec_of(16, 16))
     z, forcing = (x.float() for x in windows(network))
     t = torch.rand(1, 3)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -405,6 +488,7 @@ def formula(config: WindConfig, spec: Spec) -> int:
     total = (inputs * c.patch**2 + 1) * c.channels[0]
     total += 2 * c.channels[0] + (c.channels[0] + 1) * outputs * c.patch**2
     total += 2 * (c.condition + 1) * c.condition if c.known_t else c.condition
+    total += 33 * channels * c.stencil**2
     for level, d in enumerate(c.channels):
         film = (c.condition + 1) * 2 * d
         if level in c.attend:
@@ -425,7 +509,7 @@ def formula(config: WindConfig, spec: Spec) -> int:
     ("name", "spec", "size", "total"),
     [
         ("wind_paper", spec_of(121, 240, channels=70, poles=True), (128, 240), 376_595_032),
-        ("wind_mini", spec_of(73, 144, poles=True), (80, 144), 4_137_320),
+        ("wind_mini", spec_of(73, 144, poles=True), (80, 144), 2_002_410),
         ("wind_tiny", spec_of(), (16, 32), 51_904),
     ],
 )
@@ -436,6 +520,7 @@ def test_presets_on_the_meta_device(name, spec, size, total):
         x = network.denoise(
             torch.zeros(1, 5, len(spec.channels), *spec.grid.shape),
             torch.zeros(1, 5, len(spec.forcings), *spec.grid.shape),
+            torch.zeros(1, 5),
         )
     assert x.shape == (1, 5, len(spec.channels), *spec.grid.shape)
     assert network.fit.size == size
@@ -567,6 +652,9 @@ def test_a_mapping_may_start_from_a_preset():
         ({"fit": "crop"}, "fit='crop': choose from pad, resample"),
         ({"coordinates": "lon"}, "coordinates='lon'"),
         ({"predict": "noise"}, "predict='noise': choose from clean, gate"),
+        ({"predict": "scaled"}, "predict='scaled' with known_t=False"),
+        ({"stencil": 4}, "stencil=4: give an odd number"),
+        ({"stencil": 3}, "stencil=3 with predict='clean'"),
         ({"frames": 0}, "frames=0: at least 1"),
         ({"condition": 7}, "condition=7: give an even number"),
         ({"dropout": 1.0}, "dropout=1.0"),

@@ -513,3 +513,53 @@ def test_default_channels_of_the_report() -> None:
     )
     strange = tuple(Channel("z", 100.0 * n) for n in range(1, 13))
     assert default_channels(Spec(strange, grid)) == tuple(map(str, strange[:10]))
+
+
+# ---- a prior
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior trained for seconds: its checkpoint."""
+    folder = tmp_path_factory.mktemp("prior")
+    text = (BUNDLED.parents[1] / "wind-era5-mini/train.toml").read_text()
+    config = read_config(BUNDLED.parents[1] / "wind-era5-mini/train.toml")
+    changes = [
+        (f"updates = {config.training.updates}", "updates = 2"),
+        (f"validate_every = {config.training.validate_every}", "validate_every = 1"),
+        (f"warmup = {config.training.warmup}", "warmup = 0"),
+        ("batch_size = 8", "batch_size = 1"),
+        (
+            'preset = "wind_mini"',
+            'preset = "wind_tiny"\nknown_t = true\npredict = "scaled"\nstencil = 5',
+        ),
+        ('"2026-01-17T18"', '"2025-12-05T18"'),
+        ('["2026-01-18T00", "2026-01-24T18"]', '["2025-12-06T00", "2025-12-08T00"]'),
+        ('["2026-01-25T00", "2026-01-31T18"]', '["2025-12-10T00", "2025-12-12T12"]'),
+    ]
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    (folder / "c.toml").write_text(text)
+    return train(folder / "c.toml", out=folder / "run", progress=False)
+
+
+def test_a_prior_begins_with_what_neighbours_tell(prior: Path) -> None:
+    """After two updates it is all but the best linear filter, far better than one cell alone."""
+    model = xwx.load(prior)
+    scores = model.card.facts["rmse_over_that_cell_by_cell"]
+    assert set(scores) == {"noise", "forecast"}
+    assert list(scores["noise"]) == [f"noise time {t}" for t in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    assert scores["noise"]["noise time 0.5"]["msl"] < 0.6
+    assert scores["noise"]["noise time 0.5"]["vo[850 hPa]"] < 1
+    assert model.card.facts["windows"] == 2
+    assert model.network.frames == 5
+    assert (prior.parent / "training.png").is_file()
+
+
+def test_the_log_of_a_prior_has_its_own_columns(prior: Path) -> None:
+    rows = rows_of(prior.parent / "log.csv")
+    assert [row["update"] for row in rows] == ["1", "2"]
+    ratios = [float(v) for k, v in rows[-1].items() if k.startswith("ratio ")]
+    assert len(ratios) == 2 * 5 * 2
+    assert float(rows[-1]["score"]) == pytest.approx(np.mean(ratios))

@@ -36,6 +36,10 @@ def archive() -> Archive:
     return Archive(states, forcings, times, SPEC)
 
 
+def length(update: int) -> int:
+    return SPEC.history + CONFIG.steps(update)
+
+
 def assert_equal(one: Batch, two: Batch) -> None:
     assert torch.equal(one.states, two.states)
     assert torch.equal(one.forcings, two.forcings)
@@ -45,10 +49,11 @@ def assert_equal(one: Batch, two: Batch) -> None:
 @pytest.mark.parametrize("update", [0, 7])
 def test_processes_share_the_batch_of_one(count: int, update: int) -> None:
     """Windows, turns, mirrors and noise are those of a single process."""
-    whole = Batches(archive(), CONFIG, CHANGE, ALONE)(update)
+    whole = Batches(archive(), CONFIG, length, CHANGE, ALONE)(update)
     assert whole.states.shape == (6, 3 if update == 0 else 5, 2, 4, 8)
     parts = [
-        Batches(archive(), CONFIG, CHANGE, Processes(rank, count))(update) for rank in range(count)
+        Batches(archive(), CONFIG, length, CHANGE, Processes(rank, count))(update)
+        for rank in range(count)
     ]
     together = Batch(
         torch.cat([part.states for part in parts]), torch.cat([part.forcings for part in parts])
@@ -59,12 +64,12 @@ def test_processes_share_the_batch_of_one(count: int, update: int) -> None:
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size=6 does not divide by 4 processes"):
-        Batches(archive(), CONFIG, CHANGE, Processes(1, 4))
+        Batches(archive(), CONFIG, length, CHANGE, Processes(1, 4))
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 50])
 def test_the_thread_changes_nothing(ahead: int) -> None:
-    batches = Batches(archive(), CONFIG, CHANGE, ALONE)
+    batches = Batches(archive(), CONFIG, length, CHANGE, ALONE)
     queue = Ahead(batches, 2, 9, ahead)
     for update in range(2, 9):
         assert_equal(queue.take(), batches(update))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from xwx.spec import Channel
 from xwx.training.config import DataConfig, read_config
 from xwx.training.data import Augment
 from xwx.training.loss import LOSSES, LossConfig
+from xwx.training.noise import NoiseConfig
 from xwx.training.settings import StageConfig
 
 BUNDLED = Path(xwx.__file__).parent / "models/bundled/emformer-era5-mini/train.toml"
+PRIOR = BUNDLED.parents[1] / "wind-era5-mini/train.toml"
 
 
 def test_the_bundled_configuration_says_what_it_says() -> None:
@@ -243,6 +246,37 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "train.md"
 
 
+def test_the_guide_has_every_key_of_noise(tmp_path: Path) -> None:
+    """All but `levels`, where an example is given, are the defaults."""
+    text = next(t for t in GUIDE.read_text().split("```toml\n") if t.startswith("[training.noise]"))
+    table = tomllib.loads(text.split("```")[0])["training"]["noise"]
+    assert set(table) == {field.name for field in fields(NoiseConfig)}
+    assert replace(NoiseConfig(**table), levels=NoiseConfig.levels) == NoiseConfig()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("shared = 2.0", r"\[training.noise\] noise shared=2.0: give a number from 0 to 1"),
+        ("levels = [0.5, 0.2]", r"\[training.noise\] noise levels=\(0.5, 0.2\)"),
+        ("level = 0.5", r"\[training.noise\] has unknown keys level"),
+        ("pressure = 1.5", r"\[training.noise\] pressure=1.5: must be true or false"),
+    ],
+)
+def test_noise_that_is_not_understood_is_named(tmp_path: Path, table: str, words: str) -> None:
+    text = PRIOR.read_text()
+    (tmp_path / "c.toml").write_text(text.replace("shared = 0.5", table))
+    with pytest.raises(ConfigError, match=words):
+        read_config(tmp_path / "c.toml")
+
+
+def test_the_configuration_of_the_bundled_prior_is_read() -> None:
+    config = read_config(PRIOR)
+    assert config.architecture == "wind"
+    assert config.training.noise.shared == 0.5
+    assert config.training.noise.levels == NoiseConfig.levels
+
+
 def test_the_guide_has_every_key_and_is_read(tmp_path: Path) -> None:
     """Its defaults are those of the classes too, where it gives them in brackets."""
     text = GUIDE.read_text().split("```toml\n")[1].split("```")[0]
@@ -251,12 +285,13 @@ def test_the_guide_has_every_key_and_is_read(tmp_path: Path) -> None:
     assert list(config.stages) == ["training", "finetuning"]
     keys = {line.lstrip("# ").split(" =")[0] for line in text.splitlines() if " = " in line}
     for kind in (StageConfig, DataConfig, Augment):
-        names = {field.name for field in fields(kind)} - {"augment", "loss"}
+        names = {field.name for field in fields(kind)} - {"augment", "loss", "noise"}
         assert names <= keys, kind
     assert {"name", "threads", "start", "architecture", "preset"} <= keys
     for line in text.splitlines():
         name, _, rest = line.lstrip("# ").partition(" = ")
         said = re.search(r"\[([^\]]*)\]$", rest.split("#")[-1])
         default = {field.name: field.default for field in fields(StageConfig)}.get(name)
-        if said and name not in ("rollout", "leads", "muon_learning_rate") and default is not None:
+        other = ("rollout", "leads", "muon_learning_rate", "noise")  # the last one is a table
+        if said and name not in other and default is not None:
             assert said[1] == str(default).lower() or float(said[1]) == default, line

@@ -787,7 +787,8 @@ def test_the_rollout_grows_on_time(tmp_path):
 
 
 def test_an_epoch_sees_every_window_once():
-    batches = Batches(TRAIN, replace(CONFIG, batch_size=4), torch.ones(2, 1, 1), ALONE)
+    four = replace(CONFIG, batch_size=4)
+    batches = Batches(TRAIN, four, lambda _: 3, torch.ones(2, 1, 1), ALONE)
     starts = TRAIN.starts(3)
     count = len(starts)
     drawn = [n for update in range(3 * count // 4) for n in batches.draw(update, 3).tolist()]

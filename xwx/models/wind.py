@@ -10,12 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xwx.models.schedule import Rectified, per_frame
 from xwx.models.uvit.backbone import UViT
 from xwx.models.uvit.fit import fit
+from xwx.models.uvit.stencil import Stencil
 from xwx.models.wind_config import PRESETS, WindConfig
 from xwx.spec import Grid, Spec
 
 __all__ = ["PRESETS", "Wind", "WindConfig"]
+
+#: The schedule of training and of sampling.
+SCHEDULE = Rectified()
 
 
 class Wind(nn.Module):
@@ -68,6 +73,9 @@ class Wind(nn.Module):
         inputs = channels + len(spec.forcings) + len(config.static) + len(places)
         outputs = channels * (2 if config.predict == "gate" else 1)
         self.backbone = UViT(config, inputs, outputs, periodic=periodic)
+        self.stencil = (
+            Stencil(channels, config.stencil, periodic=periodic) if config.stencil else None
+        )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], spec: Spec) -> Wind:
@@ -88,6 +96,17 @@ class Wind(nn.Module):
         for name, value in (("mean", mean), ("std", std), ("increment_std", increment_std)):
             buffer: Tensor = getattr(self, name)
             buffer.copy_(value.reshape(buffer.shape))
+
+    def set_neighbours(self, covariance: Tensor) -> None:
+        """Let the stencil begin as the best linear filter, of a network that has one.
+
+        Parameters
+        ----------
+        covariance : Tensor, shape (C, 2 side - 1, 2 side - 1)
+            Of normalised states at two cells, by how many rows and columns they are apart.
+        """
+        if self.stencil is not None:
+            self.stencil.set_neighbours(covariance, SCHEDULE)
 
     def set_static(self, names: Sequence[str], fields: Tensor) -> None:
         """Set the fields that do not change, which are kept with the weights.
@@ -152,15 +171,32 @@ class Wind(nn.Module):
             For shapes that are not those of the Spec, or no times where they are needed.
         """
         self._check(z, forcing, t)
-        inputs = self.fit(self._inputs(z, forcing).flatten(0, 1))
-        again = self.checkpointing and torch.is_grad_enabled()
-        y: Tensor = self.backbone(inputs, t if self.config.known_t else None, again=again)
-        y = self.fit.back(y)
-        y = y.view(*z.shape[:2], *y.shape[1:]).to(z.dtype)
+        if self.config.predict == "scaled":
+            return self._scaled(z, forcing, t)
+        y = self._raw(z, forcing, t)
         if self.config.predict == "gate":
             y, gate = y.chunk(2, dim=2)
             y = torch.addcmul(y, gate, z)
         return y
+
+    def _scaled(self, z: Tensor, forcing: Tensor | None, t: Tensor | None) -> Tensor:
+        """Denoise frames of unit variance, by as much as there is noise."""
+        assert t is not None  # known_t
+        alpha, sigma = (per_frame(f(t), z).to(z.dtype) for f in (SCHEDULE.alpha, SCHEDULE.sigma))
+        scale = (alpha.square() + sigma.square()).rsqrt()
+        z = scale * z
+        y = self._raw(z, forcing, t)
+        if self.stencil is not None:
+            y = y + self.stencil(z.flatten(0, 1), t.flatten()).view_as(z)
+        return scale * (alpha * z + sigma * y)
+
+    def _raw(self, z: Tensor, forcing: Tensor | None, t: Tensor | None) -> Tensor:
+        """Return what the backbone makes of all that the network is told."""
+        inputs = self.fit(self._inputs(z, forcing).flatten(0, 1))
+        again = self.checkpointing and torch.is_grad_enabled()
+        y: Tensor = self.backbone(inputs, t if self.config.known_t else None, again=again)
+        y = self.fit.back(y)
+        return y.view(*z.shape[:2], *y.shape[1:]).to(z.dtype)
 
     def _inputs(self, z: Tensor, forcing: Tensor | None) -> Tensor:
         """Return all that the network is told, (B, T, inputs, H, W)."""

@@ -12,7 +12,7 @@ __all__ = ["PRESETS", "WindConfig"]
 _CHOICES = {
     "fit": ("pad", "resample"),
     "coordinates": ("full", "latitude", "none"),
-    "predict": ("clean", "gate"),
+    "predict": ("clean", "gate", "scaled"),
 }
 _LEAST = {"frames": 1, "patch": 1, "width": 1, "heads": 1, "groups": 1, "condition": 2}
 
@@ -46,6 +46,10 @@ class WindConfig:
     condition : int
         Length of the vector that modulates every block.
     dropout : float
+    stencil : int
+        Side, in grid cells, of a linear filter of every channel whose result is added to what the
+        levels give, with `predict` "scaled"; odd, and 0 for none, as in the paper. It begins as
+        the best linear estimate, which a small network takes long to learn.
     known_t : bool
         Whether the network is told the noise time of every frame. The paper's is not.
     fit : {"pad", "resample"}
@@ -57,9 +61,12 @@ class WindConfig:
         coordinates of its place on the unit sphere, the first of these alone, or nothing.
     static : tuple of str
         Names of further fields that do not change, such as the orography.
-    predict : {"clean", "gate"}
-        Whether the network gives the clean frames x, as in the paper, or (y, g) of which
-        ``x = y + g z``: the share of the noisy state that is kept, point by point, is learned.
+    predict : {"clean", "gate", "scaled"}
+        Whether the network gives the clean frames x, as in the paper; or (y, g) of which
+        ``x = y + g z``: the share of the noisy state that is kept, point by point, is learned; or
+        y of which ``x = (alpha z + sigma s y) / s^2`` with ``s^2 = alpha^2 + sigma^2``, so that
+        it cannot err by more than the noise there is (Karras et al. 2022,
+        https://arxiv.org/abs/2206.00364), for which it has to know the time.
 
     Raises
     ------
@@ -78,6 +85,7 @@ class WindConfig:
     groups: int = 32
     condition: int = 64
     dropout: float = 0.0
+    stencil: int = 0
     known_t: bool = False
     fit: str = "pad"
     coordinates: str = "full"
@@ -94,6 +102,18 @@ class WindConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"WIND {name}={getattr(self, name)!r}: at least {least}")
+        if self.stencil and not (self.stencil > 0 and self.stencil % 2):
+            raise ValueError(f"WIND stencil={self.stencil!r}: give an odd number, or 0 for none")
+        if self.stencil and self.predict != "scaled":
+            raise ValueError(
+                f"WIND stencil={self.stencil!r} with predict={self.predict!r}: a stencil is for "
+                "predict = 'scaled'; set that, or stencil = 0"
+            )
+        if self.predict == "scaled" and not self.known_t:
+            raise ValueError(
+                "WIND predict='scaled' with known_t=False: what is scaled by the noise has to know "
+                "its time; set known_t = true, or predict = 'gate'"
+            )
         if self.condition % 2:
             raise ValueError(f"WIND condition={self.condition}: give an even number")
         if not 0 <= self.dropout < 1:
@@ -180,13 +200,14 @@ class WindConfig:
 PRESETS: dict[str, WindConfig] = {
     "wind_paper": WindConfig(fit="resample"),
     "wind_mini": WindConfig(
-        patch=4,
-        width=72,
+        width=48,
         multipliers=(1, 2, 4),
-        depths=(2, 2, 2),
-        attend=(1, 2),
+        depths=(1, 2, 2),
+        attend=(2,),
         groups=8,
-        predict="gate",
+        stencil=11,
+        known_t=True,
+        predict="scaled",
     ),
     "wind_tiny": WindConfig(
         patch=2,

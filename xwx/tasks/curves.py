@@ -30,8 +30,15 @@ class _Stage:
     def updates(self) -> NDArray[np.float64]:
         return self.first + self.columns["update"]
 
-    def by_lead(self) -> Columns:
-        """Return the ratio to persistence at each lead time, the mean over channels."""
+    @property
+    def denoises(self) -> bool:
+        return "theta" not in self.columns
+
+    def ratios(self) -> Columns:
+        """Return the ratios to what they are compared with, the mean over channels.
+
+        By lead time, as ``"6 h"``, or by how noisy the frames were, as ``"0.5 noise"``.
+        """
         found: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
         for name, values in self.columns.items():
             if name.startswith("ratio "):
@@ -40,7 +47,7 @@ class _Stage:
 
 
 def draw_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
-    """Draw the stages of a run one after the other: scores, learning rate, theta, and s.
+    """Draw the stages of a run one after the other: scores, learning rate, and those of the loss.
 
     Parameters
     ----------
@@ -61,16 +68,19 @@ def draw_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str] | N
     target = Path(folder, "training.png") if path is None else Path(path)
     stages = _read(Path(folder))
     figure = Figure(figsize=(11, 7), layout="constrained")
-    (scores, rates), (angle, spreads) = figure.subplots(2, 2)
-    _draw_scores(scores, stages)
-    for stage in stages:
-        rates.plot(stage.updates, stage.columns["learning_rate"], "k.-")
-        angle.plot(stage.updates, stage.columns["theta"], "k.-")
-    rates.set(ylabel="learning rate", yscale="log", title="learning rate")
-    angle.set(ylabel="theta [rad]", title="angle of the loss: 0 latitudes, π/2 variables")
-    _draw_lines(spreads, stages, "s ")
-    spreads.set(ylabel="s", title="log error by which the loss divides, mean over levels")
-    for axes in (scores, rates, angle, spreads):
+    panels = list(figure.subplots(2, 2).flat)
+    _draw_scores(panels[0], stages)
+    _draw_column(panels[1], stages, "learning_rate", "learning rate", "learning rate")
+    panels[1].set(yscale="log")
+    if stages[0].denoises:
+        _draw_column(panels[2], stages, "loss", "loss", "mean training loss since the last score")
+        panels.pop().remove()
+    else:
+        title = "angle of the loss: 0 latitudes, π/2 variables"
+        _draw_column(panels[2], stages, "theta", "theta [rad]", title)
+        _draw_lines(panels[3], stages, "s ")
+        panels[3].set(ylabel="s", title="log error by which the loss divides, mean over levels")
+    for axes in panels:
         axes.set_xlabel("update")
         axes.grid(alpha=0.3)
         for stage in stages[1:]:
@@ -104,19 +114,25 @@ def _columns(path: Path) -> Columns:
 
 
 def _draw_scores(axes: Axes, stages: list[_Stage]) -> None:
-    """Draw one colour a lead time, whatever stages score it."""
-    leads = sorted({lead for stage in stages for lead in stage.by_lead()}, key=_hours)
-    for n, lead in enumerate(leads):
-        label: str | None = lead
+    """Draw one colour a lead time, or a noise, whatever stages score it."""
+    names = sorted({name for stage in stages for name in stage.ratios()}, key=_number)
+    for n, name in enumerate(names):
+        label: str | None = name
         for stage in stages:
-            if lead in stage.by_lead():
-                ratios = stage.by_lead()[lead]
+            if name in stage.ratios():
+                ratios = stage.ratios()[name]
                 axes.plot(stage.updates, ratios, ".-", color=f"C{n}", label=label)
                 label = None
-    axes.set(
-        ylabel="RMSE over that of persistence", title=" | ".join(stage.name for stage in stages)
-    )
-    axes.legend(title="lead time", fontsize="small", ncols=2)
+    blind = stages[0].denoises
+    rival = "the best estimate cell by cell" if blind else "persistence"
+    axes.set(ylabel=f"RMSE over that of {rival}", title=" | ".join(stage.name for stage in stages))
+    axes.legend(title="noise time" if blind else "lead time", fontsize="small", ncols=2)
+
+
+def _draw_column(axes: Axes, stages: list[_Stage], name: str, label: str, title: str) -> None:
+    for stage in stages:
+        axes.plot(stage.updates, stage.columns[name], "k.-")
+    axes.set(ylabel=label, title=title)
 
 
 def _draw_lines(axes: Axes, stages: list[_Stage], prefix: str) -> None:
@@ -131,5 +147,6 @@ def _draw_lines(axes: Axes, stages: list[_Stage], prefix: str) -> None:
         axes.legend(fontsize="small", ncols=2)
 
 
-def _hours(lead: str) -> float:
-    return float(lead.split()[0])
+def _number(name: str) -> tuple[str, float]:
+    number, unit = name.split()
+    return unit, float(number)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xwx.fields import latitude_weights
 from xwx.models.checkpoint import Model
 from xwx.spec import Spec
 from xwx.training.config import TrainConfig
 from xwx.training.data import Archive
+from xwx.training.denoising import KINDS, measure_denoising
 from xwx.training.distributed import ALONE, Processes
 from xwx.training.evaluate import measure
 from xwx.training.memory import empty_memory
+from xwx.training.objective import denoises
+from xwx.training.settings import StageConfig
 
 __all__ = ["report"]
 
@@ -35,10 +39,10 @@ def report(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Model:
-    """Return the model with its scores on its card, channel by channel and lead by lead.
+    """Return the model with its scores on its card, channel by channel.
 
-    Root-mean-square errors are in canonical units, area-weighted, with the root after the mean
-    over starts.
+    A forecaster has them lead by lead, a prior by how much noise there was. Root-mean-square
+    errors are area-weighted, with the root after the mean over starts.
 
     Parameters
     ----------
@@ -51,8 +55,25 @@ def report(
     processes : Processes
     """
     stage = list(config.stages.values())[-1]
+    chosen = config.data.report or default_channels(model.spec)
     weights = torch.from_numpy(latitude_weights(model.spec.grid.rows)).float().to(device)
+    score = _denoising if denoises(model.network) else _forecasts
     network = model.network.to(device)
+    found = score(network, archive, weights, stage, chosen, device, processes)
+    facts = {**model.card.facts, **found}
+    return dataclasses.replace(model, card=dataclasses.replace(model.card, facts=facts))
+
+
+def _forecasts(
+    network: nn.Module,
+    archive: Archive,
+    weights: Tensor,
+    stage: StageConfig,
+    chosen: tuple[str, ...],
+    device: torch.device,
+    processes: Processes,
+) -> dict[str, Any]:
+    """Return the errors of forecasts, in canonical units and over those of persistence."""
     errors = measure(
         network,
         archive,
@@ -63,16 +84,43 @@ def report(
         most_starts=stage.validation_starts,
         processes=processes,
     )
-    chosen = config.data.report or default_channels(model.spec)
-    facts: dict[str, Any] = {**model.card.facts}
+    hours = archive.spec.step.total_seconds() / 3600
+    leads = [f"{lead * hours:g} h" for lead in stage.leads]
+    facts: dict[str, Any] = {}
     if stage.cache:
         facts |= {"cache": stage.cache, "alpha": stage.alpha}
     facts["starts"] = errors.starts
-    facts["rmse"] = _by_lead(errors.rmse, model.spec, stage.leads, chosen, "{:.5g}")
-    facts["rmse_over_persistence"] = _by_lead(
-        errors.ratios, model.spec, stage.leads, chosen, "{:.4f}"
+    facts["rmse"] = _table(errors.rmse, leads, archive.spec, chosen, "{:.5g}")
+    facts["rmse_over_persistence"] = _table(errors.ratios, leads, archive.spec, chosen, "{:.4f}")
+    return facts
+
+
+def _denoising(
+    network: nn.Module,
+    archive: Archive,
+    weights: Tensor,
+    stage: StageConfig,
+    chosen: tuple[str, ...],
+    device: torch.device,
+    processes: Processes,
+) -> dict[str, Any]:
+    """Return the errors of estimated clean frames, over those of the best estimate cell by cell."""
+    levels = stage.noise.levels
+    errors = measure_denoising(
+        network,
+        archive,
+        weights,
+        levels,
+        device,
+        most_starts=stage.validation_starts,
+        processes=processes,
     )
-    return dataclasses.replace(model, card=dataclasses.replace(model.card, facts=facts))
+    rows = [f"noise time {level:g}" for level in levels]
+    tables = (_table(ratios, rows, archive.spec, chosen, "{:.4f}") for ratios in errors.ratios)
+    return {
+        "windows": errors.windows,
+        "rmse_over_that_cell_by_cell": dict(zip(KINDS, tables, strict=False)),
+    }
 
 
 def default_channels(spec: Spec) -> tuple[str, ...]:
@@ -83,16 +131,15 @@ def default_channels(spec: Spec) -> tuple[str, ...]:
     return tuple(name for name in names if name in HEADLINES) or names[:MOST]
 
 
-def _by_lead(
-    values: Tensor, spec: Spec, leads: tuple[int, ...], chosen: tuple[str, ...], style: str
+def _table(
+    values: Tensor, rows: Sequence[str], spec: Spec, chosen: tuple[str, ...], style: str
 ) -> dict[str, dict[str, float]]:
-    """Return values (leads, C) by lead time and channel."""
-    hours = spec.step.total_seconds() / 3600
+    """Return values (rows, C) by the name of the row and by channel."""
     return {
-        f"{lead * hours:g} h": {
+        row: {
             str(channel): float(style.format(value))
             for channel, value in zip(spec.channels, line, strict=True)
             if str(channel) in chosen
         }
-        for lead, line in zip(leads, values.tolist(), strict=True)
+        for row, line in zip(rows, values.tolist(), strict=True)
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
 from xwx.errors import ConfigError
 from xwx.fields import latitude_weights
@@ -25,11 +25,12 @@ from xwx.options import get_options
 from xwx.spec import Spec
 from xwx.tasks.archive import make_archive, make_spec, open_training_data
 from xwx.tasks.report import report
-from xwx.training.checks import check_periods, check_stage
+from xwx.training.checks import check_periods, check_stage, farthest
 from xwx.training.config import Period, TrainConfig, read_config
 from xwx.training.data import Archive, statistics
 from xwx.training.distributed import Processes, processes
 from xwx.training.memory import set_memory
+from xwx.training.neighbours import neighbours
 from xwx.training.trainer import LOG, STATE, Trainer
 
 __all__ = ["train"]
@@ -119,7 +120,7 @@ class _Run:
         if start is None:
             if self.config.finetuning is None:
                 path = self.folder / "model"
-            network.set_statistics(*self._statistics(archives[0]))
+            self._set_statistics(network, archives[0])
             self._fit("training", network, archives, path)
         if self.config.finetuning is not None:
             if start is None:
@@ -165,7 +166,7 @@ class _Run:
             except ValueError as error:
                 raise ConfigError(f"[{name}] {error}") from error
         try:
-            check_periods(*archives, reported, max(stage.leads))
+            check_periods(*archives, reported, farthest(network, stage))
         except ValueError as error:
             raise ConfigError(f"[data] {error}") from error
 
@@ -177,14 +178,25 @@ class _Run:
                     (folder / name).unlink(missing_ok=True)
         self.group.wait()
 
-    def _statistics(self, archive: Archive) -> list[Tensor]:
-        """Return mean, standard deviation and that of one step's change, found once for all."""
-        values = [torch.zeros(len(archive.spec.channels)) for _ in range(3)]
+    def _set_statistics(self, network: Any, archive: Archive) -> None:
+        """Give the network mean, standard deviation and that of one step's change, found once.
+
+        One that begins as a linear filter also gets what that follows from.
+        """
+        channels, stencil = len(archive.spec.channels), getattr(network, "stencil", None)
+        reach = 2 * stencil.radius if stencil is not None else 0
+        values = [torch.zeros(channels) for _ in range(3)]
+        values.append(torch.zeros(channels, 2 * reach + 1, 2 * reach + 1).double())
         if self.group.first:
-            values = list(statistics(archive, latitude_weights(archive.spec.grid.rows)))
+            weights = latitude_weights(archive.spec.grid.rows)
+            values[:3] = statistics(archive, weights)
+            if stencil is not None:
+                values[3] = neighbours(archive, weights, values[0], values[1], reach)
         for value in values:
             self.group.share_(value)
-        return values
+        network.set_statistics(*values[:3])
+        if stencil is not None:
+            network.set_neighbours(values[3])
 
     def _pretrained(self, path: Path) -> Model:
         """Return the best model of the first stage."""
@@ -246,8 +258,7 @@ class _Keeper:
             "seed": self.config.stages[self.stage].seed,
             "update": row["update"],
             "validation_score": round(row["score"], 5),
-            "balance": row["balance"],
-        }
+        } | row["facts"]
         if self.config.finetuning is not None:
             facts = {"stage": self.stage, **facts}
         if self.config.start:

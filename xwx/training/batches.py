@@ -26,6 +26,8 @@ class Batches:
     ----------
     archive : Archive
     config : StageConfig
+    length : callable
+        From the number of an update to how many states its windows have.
     change : Tensor, shape (C, 1, 1)
         Standard deviation of one step's change, in units of which noise is drawn.
     processes : Processes
@@ -43,18 +45,20 @@ class Batches:
         self,
         archive: Archive,
         config: StageConfig,
+        length: Callable[[int], int],
         change: Tensor,
         processes: Processes,
         *,
         pin: bool = False,
     ) -> None:
-        self.archive, self.config, self.change, self.pin = archive, config, change, pin
+        self.archive, self.config, self.length = archive, config, length
+        self.change, self.pin = change, pin
         self.part = processes.part(config.batch_size)
 
     def __call__(self, update: int) -> Batch:
         """Return this process's entries of the batch of an update, augmented."""
         config, spec = self.config, self.archive.spec
-        length = spec.history + config.steps(update)
+        length = self.length(update)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + update)
         batch = self.archive.batch(self.draw(update, length)[self.part], length)
         batch = config.augment(

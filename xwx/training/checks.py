@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
@@ -9,14 +11,18 @@ from xwx.errors import ConfigError
 from xwx.training.data import Archive
 from xwx.training.distributed import Processes
 from xwx.training.memory import empty_memory
+from xwx.training.objective import denoises
 from xwx.training.optimizers import make_optimizers
 from xwx.training.settings import StageConfig
 
-__all__ = ["check_periods", "check_stage"]
+__all__ = ["check_periods", "check_stage", "farthest"]
+
+#: Settings of forecasts, which a network that denoises has no use for.
+FORECASTING = ("rollout", "gradient", "cache", "alpha", "kv_grad", "update", "leads", "loss")
 
 
 def check_stage(
-    network: nn.Module, train: Archive, valid: Archive, config: StageConfig, processes: Processes
+    network: Any, train: Archive, valid: Archive, config: StageConfig, processes: Processes
 ) -> None:
     """Refuse a stage that cannot run, before anything does.
 
@@ -28,8 +34,10 @@ def check_stage(
         When an archive has no window long enough for the rollout or the leads.
     """
     history = train.spec.history
-    _check_length("training", train, history + config.longest)
-    _check_length("validation", valid, history + max(config.leads))
+    _check_kind(network, config)
+    length = network.frames if denoises(network) else history + config.longest
+    _check_length("training", train, length)
+    _check_length("validation", valid, history + farthest(network, config))
     processes.part(config.batch_size)
     empty_memory(network, config)
     if config.optimizer == "muon":
@@ -39,6 +47,26 @@ def check_stage(
             f"recompute=True: {type(network).__name__} cannot (no attribute `checkpointing`); set "
             "recompute = false"
         )
+
+
+def farthest(network: Any, config: StageConfig) -> int:
+    """Return how many steps after its first states a scored window ends."""
+    if denoises(network):
+        return int(network.frames) - int(network.spec.history)
+    return max(config.leads)
+
+
+def _check_kind(network: nn.Module, config: StageConfig) -> None:
+    """Refuse settings that a network of the kind would silently not follow."""
+    names = FORECASTING if denoises(network) else ("noise",)
+    plain = StageConfig()
+    for name in names:
+        if (value := getattr(config, name)) != getattr(plain, name):
+            kind = "denoises windows" if denoises(network) else "forecasts"
+            raise ConfigError(
+                f"{name}={value!r}: {type(network).__name__} {kind} and has no use for it; leave "
+                f"{name} out"
+            )
 
 
 def check_periods(train: Archive, valid: Archive, test: Archive, lead: int) -> None:

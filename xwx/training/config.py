@@ -12,15 +12,20 @@ from typing import Any
 from xwx.errors import ConfigError, XwxError
 from xwx.models.emformer import EMFormerConfig
 from xwx.models.registry import find_spec
+from xwx.models.wind_config import WindConfig
 from xwx.spec import Channel, Spec
 from xwx.training.data import Augment
 from xwx.training.loss import LOSSES, LossConfig
+from xwx.training.noise import NoiseConfig
 from xwx.training.settings import StageConfig
 from xwx.training.tables import check_period, check_types, check_value, refuse_unknown, table
 
 __all__ = ["DataConfig", "TrainConfig", "read_config"]
 
 Period = tuple[str, str]
+
+#: The settings of the architectures that are ours.
+SETTINGS: dict[str, type] = {"emformer": EMFormerConfig, "wind": WindConfig}
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,14 @@ def _stage(name: str, raw: Any) -> StageConfig:
     refuse_unknown(where, values, {f.name for f in fields(StageConfig)})
     augment = _nested(f"{name}.augment", values, Augment)
     loss = _nested(f"{name}.loss", values, LossConfig, {"preset"})
+    noise = _nested(f"{name}.noise", values, NoiseConfig)
     values["augment"] = Augment(**augment)
+    if "levels" in noise:
+        noise["levels"] = tuple(noise["levels"])
+    try:
+        values["noise"] = NoiseConfig(**noise)
+    except ValueError as error:
+        raise ValueError(f"[{name}.noise] {error}") from error
     preset = loss.pop("preset", "learnable")
     if preset not in LOSSES:
         known = ", ".join(LOSSES)
@@ -202,8 +214,8 @@ def _nested(
 
 def _network(network: dict[str, Any], stages: Mapping[str, StageConfig]) -> dict[str, Any]:
     check_value("[network] architecture", network["architecture"], str)
-    if network["architecture"] == "emformer":
-        check_types("[network]", network, EMFormerConfig)
+    if kind := SETTINGS.get(network["architecture"]):
+        check_types("[network]", network, kind)
     trained = {stage.cache for stage in stages.values()}
     if network.get("cache", 0) not in {0, *trained}:
         raise ValueError(

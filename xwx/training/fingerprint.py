@@ -64,7 +64,7 @@ def refuse_another(path: Path, facts: dict[str, Any], mine: dict[str, Any], stag
     """
     theirs = {key: facts.get(key, value) for key, value in mine.items()}
     defaults = _plain(_settings(StageConfig()))
-    nested = ("augment", "loss")
+    nested = ("augment", "loss", "noise")
     theirs["config"] = defaults | {k: v for k, v in theirs["config"].items() if k not in FREE}
     theirs["network"] = mine["network"] | theirs["network"]
     for key in nested:

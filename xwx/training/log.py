@@ -13,19 +13,17 @@ from xwx.spec import Spec
 from xwx.training.loss import HybridLoss
 from xwx.training.settings import StageConfig
 
-__all__ = ["Log", "log_row"]
+__all__ = ["Log", "forecast_row"]
 
 
-def log_row(
-    update: int, loss: float, config: StageConfig, hybrid: HybridLoss, spec: Spec, ratios: Tensor
+def forecast_row(
+    update: int, config: StageConfig, hybrid: HybridLoss, spec: Spec, ratios: Tensor
 ) -> dict[str, Any]:
-    """Return what a validation after `update` updates found.
+    """Return what a validation of forecasts after `update` updates found.
 
     Parameters
     ----------
     update : int
-    loss : float
-        Mean training loss since the last validation.
     config : StageConfig
     hybrid : HybridLoss
     spec : Spec
@@ -33,12 +31,7 @@ def log_row(
         Root-mean-square errors over those of persistence; the score is their mean.
     """
     row: dict[str, Any] = {
-        "update": update,
-        "seconds": 0.0,
-        "waiting": 0.0,
-        "learning_rate": config.rate(update - 1),
         "steps": config.steps(update - 1),
-        "loss": loss,
         "theta": float(hybrid.theta.detach()),
     }
     names = [channel.name for channel in spec.channels]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from xwx.training.data import Augment
 from xwx.training.loss import LossConfig
+from xwx.training.noise import NoiseConfig
 
 __all__ = ["StageConfig"]
 
@@ -69,6 +70,8 @@ class StageConfig:
     seed : int
     augment : Augment
     loss : LossConfig
+    noise : NoiseConfig
+        For networks that denoise, which take neither `loss` nor any setting of rollouts.
 
     Raises
     ------
@@ -101,6 +104,7 @@ class StageConfig:
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
     loss: LossConfig = field(default_factory=LossConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
 
     def __post_init__(self) -> None:
         shares = [share for share, _ in self.rollout]

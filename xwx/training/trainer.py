@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from xwx.errors import ConfigError
-from xwx.training.accumulate import Accumulation
 from xwx.training.batches import Ahead, Batches
 from xwx.training.checks import check_stage
 from xwx.training.data import Archive, Batch
 from xwx.training.distributed import ALONE, Processes
-from xwx.training.evaluate import measure
 from xwx.training.fingerprint import fingerprint, refuse_another
-from xwx.training.log import Log, log_row
-from xwx.training.loss import HybridLoss
-from xwx.training.memory import empty_memory
+from xwx.training.log import Log
+from xwx.training.objective import make_objective
 from xwx.training.optimizers import make_optimizers, set_rate
 from xwx.training.settings import StageConfig
 from xwx.training.state import load_state, optimizer_tensors, restore_optimizer, save_state
@@ -41,6 +37,9 @@ SAVE_EVERY = 300.0
 
 class Trainer:
     """Train a network on an archive, validate on another, keep the best averaged weights.
+
+    What is learned, and what the score is, is up to the network's kind: see
+    :func:`~xwx.training.objective.make_objective`.
 
     An interrupted run that is started again with the same arguments continues from its last
     state and ends with the same weights, bit for bit: every draw follows from the seed and
@@ -71,8 +70,8 @@ class Trainer:
     Raises
     ------
     ConfigError
-        When the network cannot do what `config` asks; while it trains, when forecasts of the
-        validation period are no longer finite.
+        When the network cannot do what `config` asks; while it trains, when the score on the
+        validation period is no longer finite.
     ValueError
         When an archive has no window long enough for the rollout or the leads.
     """
@@ -101,9 +100,10 @@ class Trainer:
         self.config, self.folder, self.keep = config, folder, keep
         self.processes, self.stage, self.start = processes, stage, start
         self.weights = weights.to(self.device)
-        self.loss = HybridLoss(weights, len(train.spec.channels), config.loss).to(self.device)
-        if balance is not None:
-            self.loss.begin_(balance)
+        self.objective = make_objective(
+            self.network, valid, self.weights, config, processes, balance
+        )
+        self.loss = self.objective.loss
         self.optimizers = make_optimizers(self.network, self.loss, config)
         if config.recompute:
             self.network.checkpointing = True  # type: ignore[assignment]
@@ -137,6 +137,7 @@ class Trainer:
         batches = Batches(
             self.train_data,
             self.config,
+            self.objective.length,
             scale.cpu(),
             self.processes,
             pin=self.device.type == "cuda",
@@ -174,23 +175,9 @@ class Trainer:
         # Dropout of other processes is other dropout.
         torch.manual_seed(config.seed * 1_000_003 + self.update + (self.processes.rank << 40))
         set_rate(self.optimizers, config, self.update)
-        self.loss.advance_(self.update / config.updates)
         self.network.train()
         self._clear()
-        learn = Accumulation(
-            self.network,
-            self.loss,
-            self.average.get_buffer("increment_std"),
-            self.train_data.spec.history,
-            config,
-        )
-        steps = config.steps(self.update)
-        if config.update == "per_step":
-            loss = learn(batch, steps, self._turn)
-            self.processes.average_([loss])
-        else:
-            loss = learn(batch, steps)
-            self._turn(loss)
+        loss = self.objective.learn(batch, self.update, self._turn)
         self._average()
         return loss
 
@@ -207,7 +194,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(parameters, self.config.clip, error_if_nonfinite=True)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.loss.clamp_()
+        self.objective.settle()
         self._clear()
 
     @torch.no_grad()
@@ -219,20 +206,14 @@ class Trainer:
             mean.lerp_(now, 1 - decay)
 
     def _validate(self, seconds: float, waited: float, bar: Any) -> None:
-        errors = measure(
-            self.average,
-            self.valid_data,
-            self.weights,
-            self.config.leads,
-            self.device,
-            memory=partial(empty_memory, self.average, self.config),
-            most_starts=self.config.validation_starts,
-            processes=self.processes,
-        )
-        loss = float(np.mean([float(loss) for loss in self.losses]))
-        spec = self.valid_data.spec
-        row = log_row(self.update, loss, self.config, self.loss, spec, errors.ratios)
-        row |= {"seconds": round(seconds, 1), "waiting": round(waited / max(seconds, 1e-9), 4)}
+        found = self.objective.score(self.average, self.update, self.device)
+        row: dict[str, Any] = {
+            "update": self.update,
+            "seconds": round(seconds, 1),
+            "waiting": round(waited / max(seconds, 1e-9), 4),
+            "learning_rate": self.config.rate(self.update - 1),
+            "loss": float(np.mean([float(loss) for loss in self.losses])),
+        } | found
         bar.set_postfix(loss=f"{row['loss']:.4f}", score=f"{row['score']:.4f}")
         if not math.isfinite(row["score"]):
             raise ConfigError(
@@ -245,7 +226,7 @@ class Trainer:
         self.losses = []
         if self.processes.first:
             if better:
-                self.keep(self.average, row | {"balance": self.loss.balance()})
+                self.keep(self.average, row | {"facts": self.objective.facts()})
             self.log.append(row)  # before the state, which drops the rows that it does not know of
         self._save()
 

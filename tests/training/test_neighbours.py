@@ -1,0 +1,60 @@
+"""The covariance of cells by how far they are apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from xwx.spec import Channel, Grid, Spec
+from xwx.training.data import Archive
+from xwx.training.neighbours import neighbours
+
+ROWS, COLUMNS, REACH = 5, 7, 2
+WEIGHTS = np.array([0.4, 1.2, 1.8, 1.2, 0.4])
+
+
+def archive_of(grid: Grid) -> Archive:
+    states = np.random.default_rng(3).normal(size=(6, 2, ROWS, COLUMNS)).cumsum(-1)
+    times = np.datetime64("2025-12-01", "ns") + np.arange(6) * np.timedelta64(6, "h")
+    spec = Spec((Channel("msl"), Channel("t2m")), grid)
+    return Archive(states.astype(np.float32), None, times, spec)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_it_is_the_mean_product_of_all_pairs(periodic):
+    grid = Grid.regular(ROWS, COLUMNS, poles=True)
+    if not periodic:
+        grid = Grid(grid.latitude, tuple(np.arange(COLUMNS) * 5.0))
+    assert grid.periodic == periodic
+    archive = archive_of(grid)
+    mean, std = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 3.0])
+    found = neighbours(archive, WEIGHTS, mean, std, REACH)
+    x = (archive.states - np.array([0.5, -1.0])[:, None, None]) / np.array([2.0, 3.0])[
+        :, None, None
+    ]
+    expected = np.zeros((2, 2 * REACH + 1, 2 * REACH + 1))
+    for down in range(-REACH, REACH + 1):
+        for east in range(-REACH, REACH + 1):
+            for i in range(ROWS):
+                for j in range(COLUMNS):
+                    k, m = i + down, j + east
+                    if not 0 <= k < ROWS or not (periodic or 0 <= m < COLUMNS):
+                        continue
+                    pair = x[:, :, i, j] * x[:, :, k, m % COLUMNS]
+                    share = np.sqrt(WEIGHTS[i] * WEIGHTS[k])
+                    expected[:, down + REACH, east + REACH] += share * pair.mean(0)
+    np.testing.assert_allclose(found.numpy(), expected / (ROWS * COLUMNS), rtol=1e-6, atol=1e-9)
+
+
+def test_no_combination_of_cells_has_a_negative_variance():
+    found = neighbours(
+        archive_of(Grid.regular(ROWS, COLUMNS, poles=True)),
+        WEIGHTS,
+        torch.zeros(2),
+        torch.ones(2),
+        4,
+    )
+    row, column = torch.arange(3).repeat_interleave(3), torch.arange(3).repeat(3)
+    between = found[:, row[:, None] - row + 4, column[:, None] - column + 4]
+    assert torch.linalg.eigvalsh(between).min() > -1e-9
