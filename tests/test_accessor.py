@@ -155,6 +155,13 @@ def test_a_name_of_ones_own():
                       "store": "x.zarr", "seed": 7, "device": "cpu", "progress": False}),
         ("plan", {"model": "m", "steps": 3, "start": "2000", "cache": 5, "variables": ["a"],
                   "store": "x.zarr", "device": "cpu"}),
+        ("downscale", {"model": "m", "freq": "6h", "members": 2, "noise": "1 K",
+                       "constraints": ["c"], "variables": ["a"], "seed": 7, "sampling": "s",
+                       "device": "cpu", "progress": False}),
+        ("reconstruct", {"mask": True, "model": "m", "stations": "o", "members": 2, "noise": "1 K",
+                         "tolerance": "1 h", "constraints": ["c"], "variables": ["a"], "seed": 7,
+                         "sampling": "s", "device": "cpu", "progress": False}),
+        ("warm", {"delta": "3 K", "humidity": "linear"}),
         ("regrid", {"target": "m", "method": "linear"}),
     ],
 )  # fmt: skip
@@ -179,7 +186,9 @@ def test_a_method_is_one_call_of_its_task(monkeypatch, verb, given):
     assert call == given
 
 
-@pytest.mark.parametrize("verb", ["check", "forecast", "plan", "regrid"])
+@pytest.mark.parametrize(
+    "verb", ["check", "downscale", "forecast", "plan", "reconstruct", "regrid", "warm"]
+)
 def test_a_method_has_the_signature_of_its_task(verb):
     import importlib
 

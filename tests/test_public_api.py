@@ -19,6 +19,7 @@ from xwx import errors, tutorial
 PACKAGE = """
 Channel(name, level=None)
 Grid(latitude, longitude)
+Sampling(steps=15, eta=0.0, guidance='mmps', solver='gmres', iterations=3, batch=None)
 Spec(channels, grid, step=datetime.timedelta(seconds=21600), history=1, forcings=())
 get_options()
 list_models()
@@ -38,8 +39,11 @@ dry_air_mass()
 spectrum(kind='zonal', *, latitudes=(30.0, 60.0), hemisphere='both')
 verify(truth, metrics=('rmse', 'bias'), *, climatology=None, weights='area', regions=None, by=None, dim=None, grid=None, reference=None, confidence=None, block=None, resamples=1000, seed=0, convention='wb2', skipna=False, climatology_overlap=False, statistics=False)
 regrid(target, method='conservative')
-forecast(model=None, steps=40, *, start=None, cache=None, variables=None, store=None, seed=None, device=None, progress=None)
-plan(model=None, steps=40, *, start=None, cache=None, variables=None, store=None, device=None)
+forecast(model=None, steps=40, *, start=None, members=None, constraints=(), sampling=None, cache=None, variables=None, store=None, seed=None, device=None, progress=None)
+plan(model=None, steps=40, *, start=None, members=None, constraints=(), sampling=None, cache=None, variables=None, store=None, device=None)
+downscale(model=None, *, freq=None, members=1, noise=None, constraints=(), variables=None, seed=None, sampling=None, device=None, progress=None)
+reconstruct(mask=None, model=None, *, stations=None, members=1, noise=None, tolerance=None, constraints=(), variables=None, seed=None, sampling=None, device=None, progress=None)
+warm(delta='2 K', *, humidity='compound')
 """  # noqa: E501
 
 ACCESSOR_PROPERTIES = {"area_weights", "plot"}

@@ -13,6 +13,7 @@ import xarray as xr
 
 from xwx import Channel, Grid, Spec, tutorial
 from xwx.fields import check
+from xwx.fields.reports import reports
 
 # (time, row, column), pressure [Pa] and vorticity [s-1] of the original file.
 ORIGINAL = [
@@ -37,6 +38,15 @@ SIMULATED = [
     ("sp", (9, 26, 53), 99069.359375),
 ]
 
+# Entry, and what its line of the original list says: station, minutes from 00 UTC, latitude,
+# longitude, sea level pressure, temperature, dew point, wind speed and direction.
+REPORTED = [
+    (0, "04V", 14, 38.099, -106.169, None, -10.0, -14.0, 2.57222, 330),
+    (1, "0CO", 17, 39.790, -105.760, None, -16.0, -22.0, None, None),
+    (2, "0J4", -2, 31.040, -86.309, 1007.6, 13.3, 11.7, 0.0, 0),
+    (18, "40B", 16, 46.619, -69.529, 1015.6, -15.4, -17.2, 1.543332, None),
+]
+
 
 @pytest.fixture
 def winter() -> xr.Dataset:
@@ -44,7 +54,7 @@ def winter() -> xr.Dataset:
 
 
 def test_names_are_what_can_be_opened() -> None:
-    assert tutorial.names() == ["era5-winter", "simulated-fortnight"]
+    assert tutorial.names() == ["era5-winter", "metar-conus", "simulated-fortnight"]
 
 
 def test_unknown_name_is_answered_with_the_known_ones() -> None:
@@ -134,6 +144,47 @@ def test_the_simulation_is_a_fortnight_of_everything_a_large_model_needs() -> No
     channels += [Channel(name) for name in ("t2m", "u10", "v10", "msl", "sp")]
     spec = Spec(tuple(channels), Grid.regular(32, 64, poles=False))
     assert check(ds, spec).ok
+
+
+@pytest.mark.parametrize("line", REPORTED, ids=lambda line: line[1])
+def test_reports_are_those_of_the_list(line: tuple[int, str, float]) -> None:
+    entry, station, minutes, *numbers = line
+    report = tutorial.open_dataset("metar-conus").isel(station=entry)
+    names = ["latitude", "longitude", "slp", "t2m", "d2m", "wind_speed", "wind_from_direction"]
+    for name, number in zip(names, numbers, strict=True):
+        expected = np.nan if number is None else np.float32(number)
+        np.testing.assert_array_equal(report[name], expected, err_msg=name)
+    assert report["station"] == station
+    assert report["time"] == np.datetime64("2016-01-16T00", "ns") + np.timedelta64(minutes, "m")
+
+
+def test_reports_say_what_a_model_needs_to_know_of_them() -> None:
+    ds = tutorial.open_dataset("metar-conus")
+    assert ds.sizes == {"station": 1532}
+    assert list(ds.coords) == ["station", "latitude", "longitude", "time"]
+    assert "BSD-3-Clause, copyright 2008-2017 MetPy Developers" in ds.attrs["license"]
+    assert "Unidata/MetPy" in ds.attrs["source"]
+    assert abs(ds["time"] - np.datetime64("2016-01-16T00", "ns")).max() == np.timedelta64(1, "h")
+    counts = {"d2m": 1521, "slp": 424, "t2m": 1522, "wind_from_direction": 1492, "wind_speed": 1510}
+    assert {name: int(field.count()) for name, field in ds.items()} == counts
+    assert (ds.min()["slp"], ds.max()["slp"]) == (994.5, np.float32(1022.6))
+    spec = Spec((Channel("t2m"), Channel("msl")), Grid.regular(73, 144, poles=True))
+    found, problems = reports(ds[["slp", "t2m"]], spec)
+    assert not problems
+    assert found is not None
+    assert found.names == ("t2m", "slp")
+    assert found.each
+    np.testing.assert_allclose(found.values[0, :, 2], [286.45, 100760.0], atol=2e-3)
+
+
+def test_reports_can_be_written_again(tmp_path: Path) -> None:
+    ds = tutorial.open_dataset("metar-conus").isel(station=slice(100, 200, 3))
+    ds.to_netcdf(tmp_path / "reports.nc")
+    ds.to_zarr(tmp_path / "reports.zarr", consolidated=False)
+    with xr.open_dataset(tmp_path / "reports.nc") as back:
+        xr.testing.assert_identical(back.load(), ds.load())
+    with xr.open_zarr(tmp_path / "reports.zarr", consolidated=False) as back:
+        xr.testing.assert_identical(back.load(), ds.load())
 
 
 def test_opening_is_lazy_and_silent() -> None:

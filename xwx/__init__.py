@@ -16,6 +16,7 @@ from xwx.spec import Channel, Grid, Spec
 
 if TYPE_CHECKING:
     from xwx import metrics, tutorial
+    from xwx.diffusion.settings import Sampling
     from xwx.models.checkpoint import Model
     from xwx.models.registry import list_models, load
     from xwx.version import __version__ as __version__
@@ -24,6 +25,7 @@ __all__ = [
     "Channel",
     "Grid",
     "Model",
+    "Sampling",
     "Spec",
     "errors",
     "get_options",
@@ -37,6 +39,7 @@ __all__ = [
 
 _LAZY = {
     "Model": "xwx.models.checkpoint",
+    "Sampling": "xwx.diffusion.settings",
     "list_models": "xwx.models.registry",
     "load": "xwx.models.registry",
     "metrics": "",

@@ -13,6 +13,8 @@ import xarray as xr
 from xwx.errors import XwxWarning
 
 if TYPE_CHECKING:
+    from xwx.constraints import Constraint
+    from xwx.diffusion.settings import Sampling
     from xwx.fields import Report
     from xwx.metrics.metric import Metric
     from xwx.models.checkpoint import Model
@@ -61,6 +63,9 @@ class WeatherAccessor:
         steps: int = 40,
         *,
         start: Any = None,
+        members: int | None = None,
+        constraints: Sequence[Constraint] = (),
+        sampling: Sampling | None = None,
         cache: int | None = None,
         variables: str | Sequence[str] | None = None,
         store: str | os.PathLike[str] | None = None,
@@ -81,6 +86,12 @@ class WeatherAccessor:
         start : time, slice or sequence of times, optional
             By default the last time. Several starts give the dimensions ``init_time`` and
             ``lead_time``.
+        members : int, optional
+            For generative models: how many forecasts to draw from each start.
+        constraints : sequence, optional
+            For generative models: what the forecast has to obey, see :mod:`xwx.constraints`.
+        sampling : xwx.Sampling, optional
+            For generative models: steps, noise and guidance of the sampler.
         cache : int, optional
             How many of its own steps the network's attention remembers; by default what it was
             fine-tuned with, and 0 for none.
@@ -108,7 +119,7 @@ class WeatherAccessor:
         StoreError
             When the store exists already or cannot be written.
         TypeError, ValueError
-            For arguments that are not understood, or more cache than the network can use.
+            For arguments that are not understood, or that this kind of model does not take.
         """
         from xwx.tasks.forecast import forecast
 
@@ -117,6 +128,9 @@ class WeatherAccessor:
             model,
             steps,
             start=start,
+            members=members,
+            constraints=constraints,
+            sampling=sampling,
             cache=cache,
             variables=variables,
             store=store,
@@ -131,6 +145,9 @@ class WeatherAccessor:
         steps: int = 40,
         *,
         start: Any = None,
+        members: int | None = None,
+        constraints: Sequence[Constraint] = (),
+        sampling: Sampling | None = None,
         cache: int | None = None,
         variables: str | Sequence[str] | None = None,
         store: str | os.PathLike[str] | None = None,
@@ -142,7 +159,7 @@ class WeatherAccessor:
 
         Parameters
         ----------
-        model, steps, start, cache, variables, store, device
+        model, steps, start, members, constraints, sampling, cache, variables, store, device
             As for :meth:`forecast`.
 
         Returns
@@ -162,11 +179,200 @@ class WeatherAccessor:
             model,
             steps=steps,
             start=start,
+            members=members,
+            constraints=constraints,
+            sampling=sampling,
             cache=cache,
             variables=variables,
             store=store,
             device=device,
         )
+
+    def downscale(
+        self,
+        model: str | os.PathLike[str] | Model | None = None,
+        *,
+        freq: str | None = None,
+        members: int = 1,
+        noise: Any = None,
+        constraints: Sequence[Constraint] = (),
+        variables: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+        device: str | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        """Sample the states of which the Dataset holds means over cells, over periods, or both.
+
+        See :func:`xwx.tasks.downscale.downscale` for every parameter.
+
+        Parameters
+        ----------
+        model : str, path-like or Model, optional
+            Generative; by default the first installed one that has the variables.
+        freq : str, optional
+            The model's step, such as ``"6h"``, where the values are means over periods of time.
+        members : int
+            How many samples; more than one have the dimension ``member``.
+        noise : str, quantity or mapping, optional
+            Standard deviation of the errors of the means, with a unit.
+        constraints : sequence of Constraint
+            What is demanded besides; of :mod:`xwx.constraints`.
+        variables : str or sequence of str, optional
+            What to return; by default the Dataset's variables that the model has.
+        seed : int, optional
+            Of the random numbers; the attributes keep it.
+        sampling : Sampling, optional
+            How is sampled: see :class:`xwx.Sampling`.
+        device : str, optional
+            Where the network runs.
+        progress : bool, optional
+            A progress bar: always, never, or by default when it takes over two seconds.
+
+        Returns
+        -------
+        Dataset
+            In the layout of the Dataset, on the model's cells in its region.
+
+        Raises
+        ------
+        MismatchError
+            When the Dataset or a constraint does not fit; lists every problem with its remedy.
+        ModelNotFoundError
+            When there is no such model, or none fits.
+        TypeError, ValueError
+            For arguments that are not understood, and models that cannot be sampled.
+        """
+        from xwx.tasks.downscale import downscale
+
+        return downscale(
+            self._ds,
+            model,
+            freq=freq,
+            members=members,
+            noise=noise,
+            constraints=constraints,
+            variables=variables,
+            seed=seed,
+            sampling=sampling,
+            device=device,
+            progress=progress,
+        )
+
+    def reconstruct(
+        self,
+        mask: xr.DataArray | xr.Dataset | bool | str | os.PathLike[str] | Model | None = None,
+        model: str | os.PathLike[str] | Model | None = None,
+        *,
+        stations: xr.Dataset | None = None,
+        members: int = 1,
+        noise: Any = None,
+        tolerance: str | None = None,
+        constraints: Sequence[Constraint] = (),
+        variables: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+        device: str | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        """Sample the states of which a part was observed.
+
+        See :func:`xwx.tasks.reconstruct.reconstruct` for every parameter.
+
+        Parameters
+        ----------
+        mask : DataArray, Dataset or bool, optional
+            Of bool, True where a value was observed; NaN never was. False observes nothing of the
+            Dataset. A model may be given in its place.
+        model : str, path-like or Model, optional
+            Generative; by default the first installed one that has the variables.
+        stations : Dataset, optional
+            Reports along one dimension of stations, observed as well.
+        members : int
+            How many samples; more than one have the dimension ``member``.
+        noise : str, quantity or mapping, optional
+            Standard deviation of the errors of what was observed, with a unit.
+        tolerance : str, optional
+            Such as ``"30 min"``: reports of stations within it are those of the nearest state.
+        constraints : sequence of Constraint
+            What is demanded besides; of :mod:`xwx.constraints`.
+        variables : str or sequence of str, optional
+            What to return; by default the Dataset's variables that the model has.
+        seed : int, optional
+            Of the random numbers; the attributes keep it.
+        sampling : Sampling, optional
+            How is sampled: see :class:`xwx.Sampling`.
+        device : str, optional
+            Where the network runs.
+        progress : bool, optional
+            A progress bar: always, never, or by default when it takes over two seconds.
+
+        Returns
+        -------
+        Dataset
+            In the layout of the Dataset; on the model's grid where it is of stations.
+
+        Raises
+        ------
+        MismatchError
+            When the Dataset, the mask or a constraint does not fit, or all or nothing was
+            observed; lists every problem with its remedy.
+        ModelNotFoundError
+            When there is no such model, or none fits.
+        TypeError, ValueError
+            For arguments that are not understood, and models that cannot be sampled.
+        """
+        from xwx.tasks.reconstruct import reconstruct
+
+        return reconstruct(
+            self._ds,
+            mask,
+            model,
+            stations=stations,
+            members=members,
+            noise=noise,
+            tolerance=tolerance,
+            constraints=constraints,
+            variables=variables,
+            seed=seed,
+            sampling=sampling,
+            device=device,
+            progress=progress,
+        )
+
+    def warm(
+        self,
+        delta: Any = "2 K",
+        *,
+        humidity: Literal["compound", "linear", "relative"] = "compound",
+    ) -> xr.Dataset:
+        """Warm the atmosphere, with the humidity that goes along, and leave the rest as it is.
+
+        See :func:`xwx.tasks.warm.warm` for the formulas.
+
+        Parameters
+        ----------
+        delta : str or quantity
+            A difference of temperature with its unit.
+        humidity : {"compound", "linear", "relative"}
+            How specific humidity follows: 7 % a kelvin that compound or do not, or at constant
+            relative humidity.
+
+        Returns
+        -------
+        Dataset
+            In the layout of the Dataset.
+
+        Raises
+        ------
+        MismatchError
+            When there is no temperature, or it cannot be read.
+        ValueError
+            For a `delta` without a unit of temperature, and another `humidity`.
+        """
+        from xwx.tasks.warm import warm
+
+        return warm(self._ds, delta, humidity=humidity)
 
     def regrid(
         self,

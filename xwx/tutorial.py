@@ -31,7 +31,7 @@ def names() -> list[str]:
     --------
     >>> import xwx
     >>> xwx.tutorial.names()
-    ['era5-winter', 'simulated-fortnight']
+    ['era5-winter', 'metar-conus', 'simulated-fortnight']
     """
     return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
 
@@ -46,10 +46,14 @@ def open_dataset(
     name : str
         One of :func:`names`. ``"era5-winter"``: ERA5 mean sea level pressure [Pa] and 850 hPa
         relative vorticity [s-1], 6-hourly from 2025-12-01T00 to 2026-01-31T18 on a global
-        2.5 degree grid of 73 x 144 points. ``"simulated-fortnight"``: 2008-01-01T00 to
-        2008-01-14T18 of a simulated climate, 6-hourly on a global 5.6 degree grid of 32 x 64
-        points: geopotential, specific humidity, wind and temperature on 13 levels, near-surface
-        temperature and wind, sea level and surface pressure, with orography and land mask.
+        2.5 degree grid of 73 x 144 points. ``"metar-conus"``: 1,532 METAR reports of North America
+        around 2016-01-16T00 along the dimension ``station``, each with its place and time: sea
+        level pressure [hPa], temperature and dew point [degC], wind speed [m s-1] and direction,
+        as they were reported and NaN where they were not. ``"simulated-fortnight"``:
+        2008-01-01T00 to 2008-01-14T18 of a simulated climate, 6-hourly on a global 5.6 degree
+        grid of 32 x 64 points: geopotential, specific humidity, wind and temperature on 13
+        levels, near-surface temperature and wind, sea level and surface pressure, with orography
+        and land mask.
     chunks : int, dict or "auto", optional
         As in :func:`xarray.open_zarr`: None (the default) for plain lazy arrays, anything else
         for dask arrays.
@@ -86,7 +90,9 @@ def open_dataset(
 def _ordered(ds: xr.Dataset) -> xr.Dataset:
     """Put the variables into one order: a zip file is listed in any."""
     fields = {name: ds.variables[name] for name in sorted(ds.data_vars, key=str)}
-    axes = {dim: ds.variables[dim] for field in fields.values() for dim in field.dims}
+    dims = [str(dim) for field in fields.values() for dim in field.dims]
+    coords = [*dims, *sorted(str(name) for name in ds.coords)]
+    axes = {name: ds.variables[name] for name in dict.fromkeys(coords)}
     return xr.Dataset(fields, axes, ds.attrs)
 
 

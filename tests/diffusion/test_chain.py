@@ -7,8 +7,11 @@ import weakref
 
 import pytest
 import torch
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
-from xwx.diffusion.chain import chain, window_count
+from xwx.diffusion.chain import Window, chain, plan_windows, window_count
 from xwx.diffusion.noise import draw, initial_noise, member_generators
 from xwx.diffusion.sample import sample
 from xwx.diffusion.schedule import Rectified
@@ -61,6 +64,95 @@ def test_every_frame_comes_once_and_in_order(frames, window, overlap):
     assert torch.equal(together, expected)
     assert [p.first for p in pieces] == [float(p.frames[0, 0, 0, 0, 0]) for p in pieces]
     assert all(p.residual is None for p in pieces)
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(5, 1), (5, 4), (2, 1), (7, 3)])
+@pytest.mark.parametrize("frames", [1, 5, 6, 13])
+def test_without_groups_windows_follow_each_other_at_one_stride(frames, window, overlap):
+    windows = plan_windows(frames, window, overlap=overlap)
+    assert len(windows) == window_count(frames, window, overlap)
+    stride = window - overlap
+    assert [w.start for w in windows] == [n * stride for n in range(len(windows))]
+    assert [w.context for w in windows] == [0] + [overlap] * (len(windows) - 1)
+    assert [w.keep for w in windows[:-1]] == [window] * (len(windows) - 1)
+
+
+def test_a_group_is_sampled_in_one_window():
+    days = [range(n, n + 4) for n in (1, 5, 9)]
+    assert plan_windows(13, 5, days) == (Window(0, 0, 5), Window(4, 1, 5), Window(8, 1, 5))
+    # From no start: the first day fits, and the fifth state is of the next one.
+    days = [range(n, n + 4) for n in (0, 4, 8)]
+    assert plan_windows(12, 5, days) == (Window(0, 0, 4), Window(3, 1, 5), Window(7, 1, 5))
+    # Frames of no group fill up what is left of a window.
+    assert plan_windows(9, 5, [range(3, 6)]) == (Window(0, 0, 3), Window(2, 1, 5), Window(6, 1, 3))
+    # Those that share frames are one.
+    twos = [range(2), range(1, 3), range(2, 4), range(5, 7)]
+    assert plan_windows(7, 5, twos) == (Window(0, 0, 5), Window(4, 1, 3))
+
+
+@st.composite
+def series(draw):
+    """Frames, a window, an overlap, and groups that fit, some of which share frames."""
+    window = draw(st.integers(2, 8))
+    overlap = draw(st.integers(1, window - 1))
+    groups, end = [], draw(st.integers(0, 3))
+    for _ in range(draw(st.integers(0, 6))):
+        length = draw(st.integers(1, window - overlap))
+        group = range(end, end + length)
+        groups.append(group)
+        if length > 2 and draw(st.booleans()):
+            groups.append(range(end + 1, end + length - 1))
+            groups.append(range(end, end + 2))
+        end += length + draw(st.integers(0, 4))
+    frames = max([end, 1]) + draw(st.integers(0, 5))
+    return frames, window, overlap, draw(st.permutations(groups))
+
+
+@drawn(series())
+@settings(max_examples=150, deadline=None)
+def test_windows_hold_every_group_and_every_frame_once(case):
+    frames, window, overlap, groups = case
+    windows = plan_windows(frames, window, groups, overlap)
+    made = []
+    for number, w in enumerate(windows):
+        assert w.context == (overlap if number else 0)
+        assert w.start >= 0
+        assert w.context < w.keep <= window
+        assert w.start + w.context == len(made)  # begins with the last frames that were made
+        made += range(w.start + w.context, w.start + w.keep)
+    assert made == list(range(frames))
+    for group in groups:
+        sampled = [
+            {f for f in group if w.start + w.context <= f < w.start + w.keep} for w in windows
+        ]
+        assert [s for s in sampled if s] == [set(group)]
+    # None ends early without need: a longer one would cut a group.
+    for w in windows[:-1]:
+        for end in range(w.start + w.keep + 1, w.start + window + 1):
+            assert any(g.start < end < g.stop for g in groups)
+
+
+def test_groups_that_no_window_holds():
+    with pytest.raises(ValueError, match=r"a group is 5 frames long \(4 to 8\).*at least 6 frames"):
+        plan_windows(20, 5, [range(4), range(4, 9)])
+    assert len(plan_windows(5, 5, [range(5)])) == 1  # the first window has nothing before it
+    with pytest.raises(ValueError, match="2 groups that overlap are 6 frames long"):
+        plan_windows(20, 5, [range(6, 10), range(8, 12)])
+    for outside in (range(3, 8), range(-1, 2), range(0, 6, 2)):
+        with pytest.raises(ValueError, match="no group of consecutive frames from 0 to 6"):
+            plan_windows(7, 5, [outside])
+    with pytest.raises(ValueError, match="overlap is 5"):
+        plan_windows(7, 5, overlap=5)
+    with pytest.raises(ValueError, match="context has 3 frames, and the groups let"):
+        run(12, given=3, groups=[range(2, 6)])
+
+
+def test_frames_after_a_cut_are_made_again_from_the_last_kept_one():
+    """The network counts on from its context, here with windows of 5, 3 and 5 frames."""
+    pieces = list(run(10, groups=[range(1, 5), range(5, 7), range(7, 10)]))
+    assert [(p.first, p.frames.shape[1]) for p in pieces] == [(0, 5), (5, 2), (7, 3)]
+    together = torch.cat([p.frames for p in pieces], dim=1)[0, :, 0, 0, 0]
+    assert together.tolist() == list(range(10))
 
 
 def test_five_frames_then_four_then_what_is_left():

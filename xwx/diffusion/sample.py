@@ -52,9 +52,10 @@ def ddim(
     """
     alpha_t, sigma_t = (per_frame(f(t), z) for f in (schedule.alpha, schedule.sigma))
     alpha_s, sigma_s = (per_frame(f(s), z) for f in (schedule.alpha, schedule.sigma))
+    if noise is None:  # the same, with one pass less over the frames
+        ratio = sigma_s / sigma_t
+        return torch.addcmul((alpha_s - ratio * alpha_t) * x, ratio, z)
     old = (z - alpha_t * x) / sigma_t
-    if noise is None:
-        return alpha_s * x + sigma_s * old
     tau = (eta * (1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2)).clamp(0, 1)
     return alpha_s * x + sigma_s * ((1 - tau).sqrt() * old + tau.sqrt() * noise)
 

@@ -11,11 +11,11 @@ import xarray as xr
 __all__ = ["is_lazy", "listed", "refuse_other", "seed_number", "whole_number"]
 
 
-def whole_number(name: str, value: Any, least: int, example: int) -> int:
-    """Return a count of steps, or say what is wrong with it."""
+def whole_number(name: str, value: Any, least: int, example: int, what: str = "model steps") -> int:
+    """Return a count, or say what is wrong with it."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(
-            f"{name}={value!r} is a {type(value).__name__}: give a whole number of model steps, "
+            f"{name}={value!r} is a {type(value).__name__}: give a whole number of {what}, "
             f"such as {name}={example}"
         )
     if value < least:

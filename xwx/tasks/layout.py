@@ -2,16 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["drop_packing", "lay_out"]
+__all__ = ["MEMBER", "RESIDUAL", "by_member", "drop_packing", "lay_out", "with_residuals"]
 
 _INIT = {"standard_name": "forecast_reference_time", "long_name": "initial time of forecast"}
+#: Of the coordinate ``member``, and of the variable ``residual``.
+MEMBER = {"standard_name": "realization", "long_name": "ensemble member"}
+RESIDUAL = {
+    "long_name": "root mean square residual of the constraint",
+    "units": "1",
+    "description": (
+        "root mean square of (A(x) - y) / sigma over the values that guided the window of states "
+        "which this one is of; about 1 or less where the constraint is met; NaN where it had none"
+    ),
+}
 _LEAD = {"standard_name": "forecast_period", "long_name": "time since forecast_reference_time"}
+
+
+def by_member(fc: xr.Dataset, dim: str, members: int | None) -> xr.Dataset:
+    """Give an ensemble its dimension ``member``.
+
+    Parameters
+    ----------
+    fc : Dataset
+        All times of a member after all of the one before, along `dim`.
+    dim : str
+        The time dimension.
+    members : int or None
+        None where there is one forecast, which gets no such dimension.
+    """
+    if members is None:
+        return fc
+    sizes = {"member": members, dim: fc.sizes[dim] // members}
+    split = {k: _split(v.variable, dim, sizes) for k, v in fc.data_vars.items() if dim in v.dims}
+    member = xr.Variable(("member",), np.arange(members, dtype=np.int32), MEMBER)
+    one = fc.isel({dim: slice(sizes[dim])})  # valid times are the same for all
+    return one.assign(split).assign_coords(member=member)[list(fc.data_vars)]
+
+
+def with_residuals(
+    fc: xr.Dataset, dim: str, names: Sequence[str], values: Any, members: int | None
+) -> xr.Dataset:
+    """Add how far constraints are missed: the variable ``residual``, if there are any.
+
+    Parameters
+    ----------
+    fc : Dataset
+        After :func:`by_member`.
+    dim : str
+        The time dimension.
+    names : sequence of str
+        Of the constraints.
+    values : float64 array, shape (constraints, members or 1, times)
+    members : int or None
+        As for :func:`by_member`.
+
+    Raises
+    ------
+    ValueError
+        When the Dataset has a variable of that name.
+    """
+    if not names:
+        return fc
+    if "residual" in fc.variables:
+        raise ValueError(
+            'the Dataset has a variable "residual", which is the name of what constraints miss: '
+            'call it otherwise with ds.rename(residual="...")'
+        )
+    dims = ("constraint", dim) if members is None else ("constraint", "member", dim)
+    data = values[:, 0] if members is None else values
+    return fc.assign(residual=(dims, data, RESIDUAL)).assign_coords(
+        constraint=("constraint", list(names), {"long_name": "constraint"})
+    )
 
 
 def lay_out(
@@ -45,8 +113,9 @@ def lay_out(
         encoding = _clock(fc[name].encoding)
         init = xr.Variable((), inits[0], _INIT, encoding)
         return fc.assign_coords(lead_time=along, init_time=init)
+    sizes = {"init_time": len(inits), "lead_time": len(leads)}
     split = {
-        str(key): _split(variable, dim, (len(inits), len(leads)))
+        str(key): _split(variable, dim, sizes)
         for key, variable in fc.variables.items()
         if dim in variable.dims
     }
@@ -62,11 +131,11 @@ def _clock(encoding: Any) -> dict[str, Any]:
     return {key: encoding[key] for key in ("units", "calendar", "dtype") if key in encoding}
 
 
-def _split(variable: xr.Variable, dim: str, sizes: tuple[int, int]) -> xr.Variable:
-    """Replace the time dimension by initial and lead time; the values are not copied."""
+def _split(variable: xr.Variable, dim: str, sizes: Mapping[str, int]) -> xr.Variable:
+    """Replace a dimension by those of which it is made; the values are not copied."""
     axis = variable.dims.index(dim)
-    dims = (*variable.dims[:axis], "init_time", "lead_time", *variable.dims[axis + 1 :])
-    shape = (*variable.shape[:axis], *sizes, *variable.shape[axis + 1 :])
+    dims = (*variable.dims[:axis], *sizes, *variable.dims[axis + 1 :])
+    shape = (*variable.shape[:axis], *sizes.values(), *variable.shape[axis + 1 :])
     data = variable.to_base_variable().data.reshape(shape)
     return xr.Variable(dims, data, variable.attrs, variable.encoding)
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
 import torch
 import xarray as xr
 
+from xwx.constraints.scene import Constraint
+from xwx.diffusion.chain import window_count
+from xwx.diffusion.settings import Sampling
 from xwx.errors import Problem
-from xwx.fields import Frame, dequantify, frame_of, narrowed, unpack
 from xwx.models.checkpoint import Model
 from xwx.models.footprint import Footprint, footprint, weights_of
 from xwx.models.registry import resolve_device
 from xwx.options import get_options
-from xwx.spec import Spec
 from xwx.stores import StepStore
+from xwx.tasks.ahead import Engine, Rolled, Sampled, engine
 from xwx.tasks.arguments import is_lazy, listed, refuse_other, whole_number
 from xwx.tasks.choose import choose_model
 from xwx.tasks.machine import free_disk, free_on_device, free_ram, speed_of
 from xwx.tasks.planned import Plan, human_size
-from xwx.tasks.run import remembered
+from xwx.tasks.result import Result, result_of
+from xwx.tasks.room import members_at_once, sampling_footprint
+from xwx.tasks.shortage import disk_problems, ram_problems
 from xwx.tasks.starts import Starts, find_starts
 
 __all__ = ["Plan", "plan"]
@@ -39,6 +43,9 @@ def plan(
     steps: int = 40,
     *,
     start: Any = None,
+    members: int | None = None,
+    constraints: Sequence[Constraint] = (),
+    sampling: Sampling | None = None,
     cache: int | None = None,
     variables: str | Sequence[str] | None = None,
     store: str | os.PathLike[str] | None = None,
@@ -52,8 +59,9 @@ def plan(
 
     Parameters
     ----------
-    ds, model, steps, start, cache, variables, store, device
-        As for the forecast. A `store` is not made.
+    ds, model, steps, start, members, constraints, sampling, cache, variables, store, device
+        As for the forecast. A `store` is not made, and constraints are not bound: whether the
+        Dataset has what they need is not looked at.
 
     Returns
     -------
@@ -73,6 +81,10 @@ def plan(
     traffic at the speed of a large copy, plus 40 microseconds for each operation: good for the
     order of magnitude.
 
+    A generative model is called ``sampling.steps`` times for each window of states of each member.
+    With constraints it also goes backward, once for each iteration of the guidance, for which it
+    keeps its activations. Windows that must not cut a mean over time are shorter, and so more.
+
     Examples
     --------
     >>> import xwx
@@ -90,96 +102,113 @@ def plan(
     given = isinstance(model, Model)
     chosen = choose_model(ds, model, starts.positions, None if given else "cpu")
     where = chosen.device if given and device is None else resolve_device(device)
-    case = _Case(chosen, where, steps, starts, remembered(chosen, cache))
+    made_by = engine(
+        chosen,
+        steps,
+        0,
+        cache=cache,
+        members=members,
+        constraints=constraints,
+        sampling=sampling,
+    )
+    case = _Case(made_by, where, starts, _batch(made_by, where))
     lazy = store is None and starts.several and is_lazy(ds)
-    result = _result(ds, case, listed(variables), lazy=lazy)
+    result = result_of(ds, made_by, starts, listed(variables), outside=case.outside, lazy=lazy)
     draft = case.draft(result, None if store is None else os.fspath(store), lazy=lazy)
-    problems = (*case.device_problems(draft), *_ram_problems(draft), *_disk_problems(draft))
+    problems = (*case.device_problems(draft), *ram_problems(draft), *disk_problems(draft))
     return replace(draft, problems=problems)
 
 
-@dataclass(frozen=True)
-class _Result:
-    """Bytes of a result, and the shapes of its chunks in a store."""
-
-    in_memory: int
-    with_store: int
-    disk: int
-    chunks: dict[str, tuple[int, ...]]
-
-
-def _result(ds: xr.Dataset, case: _Case, variables: list[str] | None, *, lazy: bool) -> _Result:
-    """Measure a result by one step of it whose numbers all share one place in memory."""
-    spec, last = case.model.spec, case.starts.positions[-1]
-    whole = frame_of(ds, spec, times=slice(last + 1 - spec.history, last + 1))
-    frame, channels = narrowed(whole, variables)
-    nothing = np.zeros((), dtype=np.float32)
-    state = np.broadcast_to(nothing, (1, len(channels), *spec.grid.shape))
-    step = dequantify(unpack(state, frame, time=frame.times[-1:]))
-    fields = {str(name): v for name, v in step.data_vars.items() if frame.time_dim in v.dims}
-    fixed = sum(v.nbytes for name, v in step.data_vars.items() if name not in fields)
-    size = sum(v.nbytes for v in fields.values())
-    # Variables in other units, types or orders of levels are copies of the array of states.
-    copies = sum(v.nbytes for v in fields.values() if not np.shares_memory(v.values, nothing))
-    count = case.steps * len(case.starts.positions)
-    in_memory = count * (state.nbytes + copies + _converting(frame))
-    if lazy:  # the states of one start as a list, then as an array
-        in_memory = 2 * case.steps * case.state
-    # On a CPU the network sees the packed states themselves, and its states are the result's.
-    outside = 0 if case.device.type == "cpu" else (spec.history + 1) * case.state
-    steps = (1, 1) if case.starts.several else (1,)
-    chunks = {
-        name: tuple(n for d in v.dims for n in (steps if d == frame.time_dim else (v.sizes[d],)))
-        for name, v in fields.items()
-    }
-    return _Result(in_memory + outside, 2 * size + outside, count * size + fixed, chunks)
-
-
-def _converting(frame: Frame) -> int:
-    """Return the bytes of one step of the largest variable on its way to other units."""
-    sizes = [len(f.channels) for f in frame.fields if f.conversion is not None]
-    # In float64, once: numpy computes in place what nobody else refers to.
-    return np.dtype(np.float64).itemsize * max(sizes, default=0) * _points(frame.spec)
-
-
-def _points(spec: Spec) -> int:
-    rows, columns = spec.grid.shape
-    return rows * columns
+def _batch(made_by: Engine, device: torch.device) -> int:
+    """Return how many members go through the network together."""
+    if isinstance(made_by, Rolled):
+        return 1
+    members, sampling = made_by.members or 1, made_by.sampling
+    if sampling.batch is not None:
+        return min(members, sampling.batch)
+    guided = len(made_by.constraints) > 0
+    return members_at_once(made_by.model, members, sampling, guided=guided, device=device)
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A forecast that was asked for."""
+    """A forecast that was asked for, and how many members go through the network together."""
 
-    model: Model
+    made_by: Engine
     device: torch.device
-    steps: int
     starts: Starts
-    cache: int
+    batch: int = 1
+
+    @property
+    def model(self) -> Model:
+        return self.made_by.model
+
+    @property
+    def steps(self) -> int:
+        return self.made_by.steps
+
+    @property
+    def members(self) -> int:
+        return self.made_by.members or 1
+
+    @property
+    def cache(self) -> int:
+        return self.made_by.cache if isinstance(self.made_by, Rolled) else 0
 
     @property
     def state(self) -> int:
         """Bytes of one state."""
-        return 4 * len(self.model.spec.channels) * _points(self.model.spec)
+        spec = self.model.spec
+        return 4 * len(spec.channels) * math.prod(spec.grid.shape)
 
-    def footprint(self, precision: str, cache: int) -> Footprint:
+    @property
+    def outside(self) -> int:
+        """Bytes of states in main memory that are neither the network's nor the result's."""
+        there = self.device.type != "cpu"
+        if isinstance(self.made_by, Rolled):
+            # On a CPU the network sees the packed states themselves, and its states are the result.
+            return (self.model.spec.history + 1) * self.state if there else 0
+        frames: int = cast(Any, self.model.network).frames
+        return (self.members * min(self.steps, frames - 1) + there * frames) * self.state
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network is called for all starts."""
+        calls = self.steps
+        if isinstance(self.made_by, Sampled):
+            windows = window_count(1 + self.steps, cast(Any, self.model.network).frames)
+            calls = windows * self.made_by.sampling.steps * math.ceil(self.members / self.batch)
+        return calls * len(self.starts.positions)
+
+    def footprint(self, precision: str) -> Footprint:
         """Return what the network takes, once its memory is full or the forecast is over."""
+        made_by, cache = self.made_by, self.cache
+        autocast = torch.bfloat16 if precision == "bfloat16" else None
+        if isinstance(made_by, Sampled):
+            return sampling_footprint(
+                self.model,
+                made_by.sampling,
+                guided=len(made_by.constraints) > 0,
+                device=self.device,
+                members=self.batch,
+                autocast=autocast,
+            )
         return footprint(
             self.model.network,
             self.model.spec,
             device=self.device,
-            autocast=torch.bfloat16 if precision == "bfloat16" else None,
+            autocast=autocast,
             steps=min(self.steps, cache + 2),
             remember=(lambda light: cast(Any, light).remember(cache)) if cache else None,
         )
 
-    def draft(self, result: _Result, store: str | None, *, lazy: bool) -> Plan:
+    def draft(self, result: Result, store: str | None, *, lazy: bool) -> Plan:
         """Put the numbers together, without judging them."""
         precision, weights = get_options()["precision"], weights_of(self.model.network)
         notes = ["note: starts that dask computes at a time need memory each"] if lazy else []
         taken: Footprint | None = None
         try:
-            taken = self.footprint(precision, self.cache)
+            taken = self.footprint(precision)
         except Exception as error:  # a network of any package may fail in any way
             notes.append(
                 f"note: {type(self.model.network).__name__} cannot run without numbers "
@@ -193,7 +222,9 @@ class _Case:
             precision=precision,
             steps=self.steps,
             starts=len(self.starts.positions),
+            members=self.made_by.members,
             cache=self.cache,
+            evaluations=self.evaluations,
             parameters=self.model.parameters,
             weights=weights,
             states=taken.states if taken else (2 * self.model.spec.history + 1) * self.state,
@@ -216,7 +247,8 @@ class _Case:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         speed = speed_of(self.device, dtype, torch.get_num_threads())
         work = taken.operations / speed.operations + taken.traffic / speed.traffic
-        return work + taken.calls * _CALL
+        calls = self.evaluations / (self.steps * len(self.starts.positions))
+        return calls * (work + taken.calls * _CALL)
 
     def device_problems(self, plan: Plan) -> Iterator[Problem]:
         """Say whether the network is too large, and which changes would mend that."""
@@ -232,15 +264,11 @@ class _Case:
 
     def _smaller(self, plan: Plan, free: int) -> Iterator[str]:
         """Yield ways to run that fit, or else where to go."""
-        tries = {
-            'xwx.set_options(precision="bfloat16")': ("bfloat16", plan.cache),
-            "cache=0": (plan.precision, 0),
-        }
         fits = 0
-        for words, (precision, cache) in tries.items():
-            if plan.activations is None or (precision, cache) == (plan.precision, plan.cache):
+        for words, (precision, case) in self._others(plan.precision).items():
+            if plan.activations is None:
                 continue
-            need = self.footprint(precision, cache).peak
+            need = case.footprint(precision).peak
             if need <= free:
                 fits += 1
                 yield f"{words}, which needs {human_size(need)}"
@@ -249,38 +277,13 @@ class _Case:
         elif not fits:
             yield "a machine with more memory, or a smaller model"
 
-
-def _ram_problems(plan: Plan) -> Iterator[Problem]:
-    """Weigh the result against the main memory that the network leaves."""
-    beside = plan.device_memory if plan.device == "cpu" else 0
-    left = None if plan.ram_free is None else plan.ram_free - beside
-    # Where less than nothing is left, the device says so.
-    if left is None or left < 0 or plan.host_memory <= left:
-        return
-    remedies = []
-    if plan.store is None and plan.with_store <= left:
-        remedies.append(f'store="forecast.zarr", which needs {human_size(plan.with_store)}')
-    if plan.starts > 1 and plan.store is None and not plan.lazy:
-        remedies.append("ds.chunk(), to compute start by start")
-    remedies.append("fewer variables=")
-    yield Problem(
-        kind="main-memory",
-        where="result",
-        message=(
-            f"{human_size(plan.host_memory)}, and {human_size(left)} of main memory are free"
-            + (" beside the network" if beside else "")
-        ),
-        remedy=", or ".join(remedies),
-    )
-
-
-def _disk_problems(plan: Plan) -> Iterator[Problem]:
-    if plan.disk_free is None or plan.disk <= plan.disk_free:
-        return
-    need, free = human_size(plan.disk), human_size(plan.disk_free)
-    yield Problem(
-        kind="disk",
-        where=f"store {plan.store!r}",
-        message=f"up to {need}, less what compression saves, and {free} are free there",
-        remedy="fewer variables= or steps=, or a store on another disk",
-    )
+    def _others(self, precision: str) -> dict[str, tuple[str, _Case]]:
+        """Return other ways to run, in the words that choose them."""
+        out, made_by = {}, self.made_by
+        if precision != "bfloat16":
+            out['xwx.set_options(precision="bfloat16")'] = "bfloat16", self
+        if isinstance(made_by, Rolled) and made_by.cache:
+            out["cache=0"] = precision, replace(self, made_by=replace(made_by, cache=0))
+        if self.batch > 1:
+            out["sampling=xwx.Sampling(batch=1)"] = precision, replace(self, batch=1)
+        return out

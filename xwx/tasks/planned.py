@@ -21,7 +21,11 @@ class Plan:
     ----------
     model, device, precision : str
     steps, starts, cache : int
-        Steps of each forecast, how many forecasts, and how many steps the network remembers.
+        Steps of each forecast, how many starts, and how many steps the network remembers.
+    members : int or None
+        Of each start; None where there is no ensemble.
+    evaluations : int
+        Calls of the network for all starts: one a step, or those of a sampler.
     parameters : int
         How many numbers of the network were trained.
     weights : int
@@ -64,7 +68,9 @@ class Plan:
     precision: str
     steps: int
     starts: int
+    members: int | None
     cache: int
+    evaluations: int
     parameters: int
     weights: int
     states: int
@@ -128,6 +134,8 @@ class Plan:
         else:
             step = human_time(self.seconds_per_step)
             rows.append(("time", f"about {human_time(self.seconds)}, {step} a step"))
+        if self.evaluations != self.steps * self.starts:
+            rows.append(("    network calls", f"{self.evaluations:,}"))
         return rows
 
     @property
@@ -137,7 +145,9 @@ class Plan:
 
     def _head(self) -> str:
         starts = f" from {self.starts} starts" if self.starts > 1 else ""
-        return f"{self.steps} steps{starts} of {self.model} on {self.device} in {self.precision}"
+        members = f", {self.members} members," if self.members else ""
+        where = f"on {self.device} in {self.precision}"
+        return f"{self.steps} steps{starts} of {self.model}{members} {where}"
 
     def _verdict(self) -> list[str]:
         return [str(p) for p in self.problems] or ["nothing is known to be too large"]

@@ -18,7 +18,7 @@ from xwx.models.checkpoint import Model
 from xwx.models.rollout import rollout
 from xwx.options import get_options
 
-__all__ = ["remembered", "run", "valid_times"]
+__all__ = ["precision", "remembered", "run", "valid_times"]
 
 
 def valid_times(last: Any, step: timedelta, steps: int) -> NDArray[Any]:
@@ -96,7 +96,7 @@ def run(
     del x, memory  # the rollout lets them go after its first step
     draws = _Draws(seed, device)
     for step in range(1, steps + 1):
-        with torch.inference_mode(), draws, _precision(device):
+        with torch.inference_mode(), draws, precision(device):
             y = next(ahead)[0].float().cpu().numpy()
         if not np.isfinite(y).all():
             fields = zip(spec.channels, y, strict=True)
@@ -146,7 +146,8 @@ class _Draws:
         self._turn.release()
 
 
-def _precision(device: torch.device) -> Any:
+def precision(device: torch.device) -> Any:
+    """Return the context in which a network runs in the precision of the options."""
     if get_options()["precision"] == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -1,0 +1,76 @@
+"""What the constraints have in common: their place in the series, and their words for a fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xwx.constraints.scene import Scene
+from xwx.errors import MismatchError, Problem
+from xwx.fields.foreign import Foreign
+from xwx.fields.instants import Clock
+
+__all__ = ["Timed", "clock_of", "held", "refuse", "require_values"]
+
+
+def clock_of(scene: Scene) -> Clock:
+    """Return the times of a series, to find others in."""
+    return Clock(scene.times, scene.spec.step)
+
+
+def held(window: range, scene: Scene, first: int = 0) -> range:
+    """Return the states of a window that are of the series, from the `first` on."""
+    return range(max(window.start, first), min(window.stop, len(scene.times)))
+
+
+def refuse(problems: Sequence[Problem], what: str, argument: str = "values") -> None:
+    """Raise the problems of the Dataset that was given as `argument`, if there are any."""
+    if problems:
+        named = [
+            replace(p, remedy=re.sub(r"\bds\b", argument, p.remedy))
+            for p in dict.fromkeys(problems)
+        ]
+        raise MismatchError(named, what=what)
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """Values of a Dataset, each at a state of the series.
+
+    Attributes
+    ----------
+    seen : Foreign
+    states : array of int, shape (n,)
+        The state of each of the `positions` in its time axis.
+    positions : array of int, shape (n,)
+    """
+
+    seen: Foreign
+    states: NDArray[np.intp]
+    positions: NDArray[np.intp]
+
+    def of(self, states: range) -> tuple[list[int], Tensor]:
+        """Return which of these states have values, and the values (n, channels, rows, columns)."""
+        here = (self.states >= states.start) & (self.states < states.stop)
+        values = self.seen.read(self.positions[here].tolist())
+        return self.states[here].tolist(), torch.from_numpy(values)
+
+
+def require_values(seen: Foreign, positions: NDArray[Any], what: str, argument: str) -> None:
+    """Refuse a Dataset that holds nothing but NaN at these positions in time."""
+    if any(np.isfinite(seen.read([int(n)])).any() for n in positions):
+        return
+    problem = Problem(
+        kind="nothing-observed",
+        where=", ".join(dict.fromkeys(seen.names)),
+        message=f"all of its values at {positions.size} times are NaN: nothing is observed",
+        remedy="look at what was opened or selected: ds.notnull().sum()",
+    )
+    refuse([problem], what, argument)
