@@ -90,8 +90,19 @@ ERRORS = {
     "XwxWarning": (UserWarning,),
 }
 
+CONSTRAINTS = """
+AreaMean(values, noise=None)
+Bound(name, observe, groups=())
+Custom(function, values, noise, name='custom')
+DryAirMass(target=None, noise='0.1 Pa', strict=False, surface=None)
+Observe(values, noise=None, tolerance=None)
+Scene(spec, window, times, mean, std, given, start=None)
+TimeMean(values, noise=None, freq=None, label='left')
+Warming(delta='2 K', reference=None, noise=None, humidity='compound', rate=0.07, cells=None)
+"""
+
 #: Modules and classes that `xwx` offers beside the callables of the table.
-NAMESPACES = {"Model", "errors", "metrics", "tutorial"}
+NAMESPACES = {"Model", "constraints", "errors", "metrics", "tutorial"}
 
 
 def signature(name: str, member: Any) -> str:
@@ -129,6 +140,10 @@ def test_package() -> None:
 
 def test_dir_offers_what_is_public() -> None:
     assert set(dir(xwx)) >= set(xwx.__all__)
+
+
+def test_constraints() -> None:
+    check(xwx.constraints, CONSTRAINTS, set(xwx.constraints.__all__) - {"Constraint", "Noise"})
 
 
 def test_tutorial() -> None:

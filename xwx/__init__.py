@@ -15,7 +15,7 @@ from xwx.options import get_options, set_options
 from xwx.spec import Channel, Grid, Spec
 
 if TYPE_CHECKING:
-    from xwx import metrics, tutorial
+    from xwx import constraints, metrics, tutorial
     from xwx.diffusion.settings import Sampling
     from xwx.models.checkpoint import Model
     from xwx.models.registry import list_models, load
@@ -27,6 +27,7 @@ __all__ = [
     "Model",
     "Sampling",
     "Spec",
+    "constraints",
     "errors",
     "get_options",
     "list_models",
@@ -40,6 +41,7 @@ __all__ = [
 _LAZY = {
     "Model": "xwx.models.checkpoint",
     "Sampling": "xwx.diffusion.settings",
+    "constraints": "",
     "list_models": "xwx.models.registry",
     "load": "xwx.models.registry",
     "metrics": "",
@@ -53,7 +55,7 @@ register_accessor("wx", optional=True)
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("metrics", "tutorial"):
+    if not _LAZY[name]:
         return importlib.import_module(f"xwx.{name}")
     value = getattr(importlib.import_module(_LAZY[name]), name)
     globals()[name] = value

@@ -28,7 +28,7 @@ def test_it_is_the_mean_product_of_all_pairs(periodic):
         grid = Grid(grid.latitude, tuple(np.arange(COLUMNS) * 5.0))
     assert grid.periodic == periodic
     archive = archive_of(grid)
-    mean, std = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 3.0])
+    mean, std = torch.tensor([[[0.5]], [[-1.0]]]), torch.tensor([[[2.0]], [[3.0]]])
     found = neighbours(archive, WEIGHTS, mean, std, REACH)
     x = (archive.states - np.array([0.5, -1.0])[:, None, None]) / np.array([2.0, 3.0])[
         :, None, None
@@ -51,8 +51,8 @@ def test_no_combination_of_cells_has_a_negative_variance():
     found = neighbours(
         archive_of(Grid.regular(ROWS, COLUMNS, poles=True)),
         WEIGHTS,
-        torch.zeros(2),
-        torch.ones(2),
+        torch.zeros(2, 1, 1),
+        torch.ones(2, 1, 1),
         4,
     )
     row, column = torch.arange(3).repeat_interleave(3), torch.arange(3).repeat(3)

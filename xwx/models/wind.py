@@ -40,6 +40,8 @@ class Wind(nn.Module):
     ----------
     mean, std, increment_std : Tensor, shape (C, 1, 1)
         Normalisation: mean, standard deviation, and that of one step's change.
+    mean_state : Tensor, shape (C, H, W)
+        Normalised; what departures are from, of a network that works on them.
     static : Tensor, shape (S, H, W)
         The fields that :meth:`set_static` was given, normalised; zero before.
     checkpointing : bool
@@ -56,6 +58,7 @@ class Wind(nn.Module):
     mean: Tensor
     std: Tensor
     increment_std: Tensor
+    mean_state: Tensor
     static: Tensor
     coordinates: Tensor
 
@@ -66,6 +69,8 @@ class Wind(nn.Module):
         channels, periodic = len(spec.channels), spec.grid.periodic
         for name, value in (("mean", 0.0), ("std", 1.0), ("increment_std", 1.0)):
             self.register_buffer(name, torch.full((channels, 1, 1), value))
+        shape = (channels, *spec.grid.shape) if config.departures else (0,)
+        self.register_buffer("mean_state", torch.zeros(shape))
         self.register_buffer("static", torch.zeros(len(config.static), *spec.grid.shape))
         places = torch.tensor(_coordinates(spec.grid, config.coordinates), dtype=torch.float32)
         self.register_buffer("coordinates", places, persistent=False)
@@ -96,6 +101,17 @@ class Wind(nn.Module):
         for name, value in (("mean", mean), ("std", std), ("increment_std", increment_std)):
             buffer: Tensor = getattr(self, name)
             buffer.copy_(value.reshape(buffer.shape))
+
+    def set_mean_state(self, mean_state: Tensor) -> None:
+        """Set what departures are from, of a network that works on them.
+
+        Parameters
+        ----------
+        mean_state : Tensor, shape (C, H, W)
+            Normalised.
+        """
+        if self.config.departures:
+            self.mean_state.copy_(mean_state)
 
     def set_neighbours(self, covariance: Tensor) -> None:
         """Let the stencil begin as the best linear filter, of a network that has one.
@@ -171,6 +187,19 @@ class Wind(nn.Module):
             For shapes that are not those of the Spec, or no times where they are needed.
         """
         self._check(z, forcing, t)
+        if not self.config.departures:
+            return self.denoise_departures(z, forcing, t)
+        assert t is not None  # known_t
+        part = per_frame(SCHEDULE.alpha(t), z).to(z.dtype) * self.mean_state.to(z.dtype)
+        return self.mean_state.to(z.dtype) + self.denoise_departures(z - part, forcing, t)
+
+    def denoise_departures(
+        self, z: Tensor, forcing: Tensor | None = None, t: Tensor | None = None
+    ) -> Tensor:
+        """Estimate clean departures from the mean state, of noisy ones, as :meth:`denoise` does.
+
+        They are alike at all longitudes, so that training may turn the globe under them.
+        """
         if self.config.predict == "scaled":
             return self._scaled(z, forcing, t)
         y = self._raw(z, forcing, t)

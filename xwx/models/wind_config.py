@@ -50,6 +50,9 @@ class WindConfig:
         Side, in grid cells, of a linear filter of every channel whose result is added to what the
         levels give, with `predict` "scaled"; odd, and 0 for none, as in the paper. It begins as
         the best linear estimate, which a small network takes long to learn.
+    departures : bool
+        Whether the levels work on departures from the mean state of the training period, which a
+        network that is to be the same at all longitudes cannot know; needs `known_t`.
     known_t : bool
         Whether the network is told the noise time of every frame. The paper's is not.
     fit : {"pad", "resample"}
@@ -86,6 +89,7 @@ class WindConfig:
     condition: int = 64
     dropout: float = 0.0
     stencil: int = 0
+    departures: bool = False
     known_t: bool = False
     fit: str = "pad"
     coordinates: str = "full"
@@ -109,11 +113,12 @@ class WindConfig:
                 f"WIND stencil={self.stencil!r} with predict={self.predict!r}: a stencil is for "
                 "predict = 'scaled'; set that, or stencil = 0"
             )
-        if self.predict == "scaled" and not self.known_t:
-            raise ValueError(
-                "WIND predict='scaled' with known_t=False: what is scaled by the noise has to know "
-                "its time; set known_t = true, or predict = 'gate'"
-            )
+        for name, value in (("predict", "scaled"), ("departures", True)):
+            if getattr(self, name) == value and not self.known_t:
+                raise ValueError(
+                    f"WIND {name}={value!r} with known_t=False: it takes the noise time to know "
+                    f"how much of a state is noise; set known_t = true, or leave {name} out"
+                )
         if self.condition % 2:
             raise ValueError(f"WIND condition={self.condition}: give an even number")
         if not 0 <= self.dropout < 1:
@@ -206,6 +211,7 @@ PRESETS: dict[str, WindConfig] = {
         attend=(2,),
         groups=8,
         stencil=11,
+        departures=True,
         known_t=True,
         predict="scaled",
     ),

@@ -7,13 +7,15 @@ import importlib
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
 from xwx.errors import ConfigError
 from xwx.fields import latitude_weights
@@ -29,6 +31,7 @@ from xwx.training.checks import check_periods, check_stage, farthest
 from xwx.training.config import Period, TrainConfig, read_config
 from xwx.training.data import Archive, statistics
 from xwx.training.distributed import Processes, processes
+from xwx.training.mean_state import mean_state
 from xwx.training.memory import set_memory
 from xwx.training.neighbours import neighbours
 from xwx.training.trainer import LOG, STATE, Trainer
@@ -179,24 +182,31 @@ class _Run:
         self.group.wait()
 
     def _set_statistics(self, network: Any, archive: Archive) -> None:
-        """Give the network mean, standard deviation and that of one step's change, found once.
+        """Give the network what is known of the training period, found by the first process.
 
-        One that begins as a linear filter also gets what that follows from.
+        Mean, standard deviation and that of one step's change; of a prior that asks for it also
+        the mean state, and how alike neighbours are.
         """
-        channels, stencil = len(archive.spec.channels), getattr(network, "stencil", None)
-        reach = 2 * stencil.radius if stencil is not None else 0
-        values = [torch.zeros(channels) for _ in range(3)]
-        values.append(torch.zeros(channels, 2 * reach + 1, 2 * reach + 1).double())
-        if self.group.first:
-            weights = latitude_weights(archive.spec.grid.rows)
-            values[:3] = statistics(archive, weights)
-            if stencil is not None:
-                values[3] = neighbours(archive, weights, values[0], values[1], reach)
-        for value in values:
+        weights = latitude_weights(archive.spec.grid.rows)
+
+        def shared(*shape: int, find: Callable[[], Tensor]) -> Tensor:
+            value = find().float().contiguous() if self.group.first else torch.zeros(shape)
             self.group.share_(value)
-        network.set_statistics(*values[:3])
-        if stencil is not None:
-            network.set_neighbours(values[3])
+            return value
+
+        channels = len(archive.spec.channels)
+        found = shared(3, channels, find=lambda: torch.stack(statistics(archive, weights)))
+        network.set_statistics(*found)
+        mean, std = found[:2, :, None, None]
+        if getattr(network, "mean_state", torch.empty(0)).numel():
+            shape = (channels, *archive.spec.grid.shape)
+            state = shared(*shape, find=lambda: mean_state(archive, weights, mean, std))
+            network.set_mean_state(state)
+            mean = mean + std * state
+        if (stencil := getattr(network, "stencil", None)) is not None:
+            side = 4 * stencil.radius + 1
+            of = partial(neighbours, archive, weights, mean, std, 2 * stencil.radius)
+            network.set_neighbours(shared(channels, side, side, find=of))
 
     def _pretrained(self, path: Path) -> Model:
         """Return the best model of the first stage."""

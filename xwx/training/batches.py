@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Batches:
         Standard deviation of one step's change, in units of which noise is drawn.
     processes : Processes
         Each gets its entries of the batch that a single process would get.
+    offset : Tensor, shape (C, H, W), optional
+        Taken off the states.
     pin : bool
         Put batches where a GPU fetches them from without waiting.
 
@@ -49,10 +52,11 @@ class Batches:
         change: Tensor,
         processes: Processes,
         *,
+        offset: Tensor | None = None,
         pin: bool = False,
     ) -> None:
         self.archive, self.config, self.length = archive, config, length
-        self.change, self.pin = change, pin
+        self.change, self.offset, self.pin = change, offset, pin
         self.part = processes.part(config.batch_size)
 
     def __call__(self, update: int) -> Batch:
@@ -61,6 +65,8 @@ class Batches:
         length = self.length(update)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + update)
         batch = self.archive.batch(self.draw(update, length)[self.part], length)
+        if self.offset is not None:
+            batch = replace(batch, states=batch.states - self.offset)
         batch = config.augment(
             batch, spec, self.change, generator, part=self.part, size=config.batch_size
         )

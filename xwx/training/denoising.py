@@ -61,6 +61,10 @@ class Denoising:
         self.config, self.processes = config, processes
         self.loss = nn.Module()  # learns nothing
         own = channel_weights(valid.spec, network.std, network.increment_std, config.noise)
+        #: What the states of batches come without, (C, H, W).
+        self.offset: Tensor | None = None
+        if getattr(network, "mean_state", torch.empty(0)).numel():
+            self.offset = network.mean + network.std * network.mean_state
         self.of_error = (own * weights[:, None]).to(weights.device)  # (C, H, 1)
 
     def length(self, update: int) -> int:
@@ -69,12 +73,15 @@ class Denoising:
 
     def learn(self, batch: Batch, update: int, turn: Callable[[Tensor | None], None]) -> Tensor:
         """Learn from a batch, calling `turn` to step the optimisers, and return the mean loss."""
-        config = self.config
-        x = (batch.states - self.network.mean) / self.network.std
+        config, network = self.config, self.network
+        if self.offset is None:
+            x, denoise = (batch.states - network.mean) / network.std, network
+        else:
+            x, denoise = batch.states / network.std, network.denoise_departures
         part = self.processes.part(config.batch_size)
         entries = range(config.batch_size)[part]
         given = draw_noised(x, config.noise, config.seed * 1_000_003 + update, entries)
-        estimate = _estimate(self.network, given, batch.forcings, config.precision)
+        estimate = _estimate(denoise, given, batch.forcings, config.precision)
         of_frame = per_frame(time_weights(given.times, config.noise), x)
         loss = (of_frame * self.of_error * (estimate - x).square()).mean()
         loss.backward()

@@ -39,7 +39,11 @@ class Forecasting:
     ----------
     loss : HybridLoss
         What the objective learns itself.
+    offset : None
+        Batches hold whole states.
     """
+
+    offset = None
 
     def __init__(
         self,

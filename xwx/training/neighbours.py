@@ -26,7 +26,7 @@ def neighbours(
         A few of its states are taken, evenly spread.
     weights : array, shape (H,)
         Mean-one area weights of the rows.
-    mean, std : Tensor, shape (C,)
+    mean, std : Tensor, shape (C, 1, 1) or (C, H, W)
         The normalisation.
     reach : int
         The largest distance, in rows and in columns.
@@ -39,7 +39,7 @@ def neighbours(
     rows, columns = archive.spec.grid.shape
     around = columns if archive.spec.grid.periodic else columns + reach
     states = archive.samples(most=128).astype(np.float64)
-    offset, unit = (value.double().numpy()[:, None, None] for value in (mean, std))
+    offset, unit = (value.double().numpy() for value in (mean, std))
     x = np.sqrt(weights)[:, None] * (states - offset) / unit
     power = np.abs(np.fft.fft2(x, s=(rows + reach, around))) ** 2
     covariance = np.fft.ifft2(power.mean(0)).real / (rows * columns)

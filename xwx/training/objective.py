@@ -25,6 +25,11 @@ class Objective(Protocol):
         """What the objective itself learns, if anything; it is saved with the network."""
         ...
 
+    @property
+    def offset(self) -> Tensor | None:
+        """A state (C, H, W) that is taken off those of batches before they are augmented."""
+        ...
+
     def length(self, update: int) -> int:
         """Return how many states the windows of an update have."""
         ...

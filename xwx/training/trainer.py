@@ -140,6 +140,7 @@ class Trainer:
             self.objective.length,
             scale.cpu(),
             self.processes,
+            offset=None if self.objective.offset is None else self.objective.offset.cpu(),
             pin=self.device.type == "cuda",
         )
         ahead = Ahead(batches, self.update, end, self.config.prefetch)
