@@ -188,6 +188,9 @@ def test_a_warming_shifts_the_means_of_the_reference(small, humidity, factor):
     there = seen.operator(small.window_of(warmed, range(4)))[0]
     torch.testing.assert_close(there, seen.value, rtol=1e-12, atol=0)
     assert bound.name == "warming"
+    longer = small.labelled(x.numpy(), scene.times)  # the start is in it, and not constrained
+    again = Warming("2 K", reference=longer, humidity=humidity).bind(scene).observe(range(4))
+    assert torch.equal(again.value, seen.value)
 
 
 def test_the_reference_may_be_presented_in_any_way(small):

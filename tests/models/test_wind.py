@@ -324,6 +324,25 @@ def test_a_stencil_begins_as_the_best_linear_filter():
     assert network.stencil.kernels.abs().max() < 1e-9
 
 
+def test_departures_are_from_the_mean_state():
+    """A network that sees departures alone, with the mean state taken off and put back."""
+    scaled = replace(TINY, predict="scaled", known_t=True)
+    plain, network = build(scaled), build(replace(scaled, departures=True))
+    state = draw(2, 16, 32)
+    network.set_mean_state(state)
+    z, forcing = windows(network, 2)
+    t = torch.tensor([[0.0, 0.5, 1.0], [0.25, 0.5, 1.0]]).double()
+    assert torch.equal(network.denoise_departures(z, forcing, t), plain.denoise(z, forcing, t))
+    alpha = ((1 - t) + t * 1e-3)[..., None, None, None]
+    expected = state + plain.denoise(z - alpha * state, forcing, t)
+    torch.testing.assert_close(network.denoise(z, forcing, t), expected, rtol=0, atol=1e-12)
+    twin = Wind.from_config(network.to_config(), network.spec).double()
+    twin.load_state_dict(network.state_dict())
+    assert torch.equal(twin.denoise(z, forcing, t), network.denoise(z, forcing, t))
+    plain.set_mean_state(state)  # of no use to it
+    assert plain.mean_state.numel() == 0
+
+
 def test_only_what_changed_below_comes_up():
     """Blocks that change nothing leave the levels without effect, whatever goes down and up."""
     network = Wind(replace(TINY, multipliers=(1, 2, 4)), spec_of()).double().backbone
@@ -653,6 +672,7 @@ def test_a_mapping_may_start_from_a_preset():
         ({"coordinates": "lon"}, "coordinates='lon'"),
         ({"predict": "noise"}, "predict='noise': choose from clean, gate"),
         ({"predict": "scaled"}, "predict='scaled' with known_t=False"),
+        ({"departures": True}, "departures=True with known_t=False"),
         ({"stencil": 4}, "stencil=4: give an odd number"),
         ({"stencil": 3}, "stencil=3 with predict='clean'"),
         ({"frames": 0}, "frames=0: at least 1"),

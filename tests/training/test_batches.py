@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,20 @@ def test_processes_share_the_batch_of_one(count: int, update: int) -> None:
     )
     assert_equal(together, whole)
     assert not torch.equal(whole.states[0], whole.states[1])
+
+
+def test_an_offset_is_taken_off_before_the_globe_is_turned() -> None:
+    offset = torch.arange(64.0).view(2, 4, 8)
+    still = replace(CONFIG, augment=Augment(roll=False, mirror=False))
+    plain = Batches(archive(), still, length, CHANGE, ALONE)(7)
+    less = Batches(archive(), still, length, CHANGE, ALONE, offset=offset)(7)
+    assert torch.equal(less.states, plain.states - offset)
+    assert torch.equal(less.forcings, plain.forcings)
+    turning = replace(CONFIG, augment=Augment(roll=True, mirror=False))
+    turned = Batches(archive(), turning, length, CHANGE, ALONE, offset=offset)(7)
+    for one, other in zip(turned.states, less.states, strict=True):
+        assert any(torch.equal(one, other.roll(n, -1)) for n in range(8))
+    assert not torch.equal(turned.states, less.states)
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:

@@ -210,6 +210,27 @@ def test_the_least_loss_is_that_of_the_mean_over_noise_times():
     assert float((x * z).sum() / (z * z).sum()) == pytest.approx(0.75, abs=0.01)
 
 
+def test_learning_from_departures_is_learning_from_states():
+    """The same noise gives the same loss, whichever of the two the network is given."""
+    torch.manual_seed(0)
+    network = Wind(replace(NETWORK, known_t=True, predict="scaled", departures=True), SPEC)
+    network.set_statistics(*statistics(TRAIN, WEIGHTS.double().numpy()))
+    network.set_mean_state(0.3 * torch.randn(2, ROWS, COLUMNS))
+    with torch.no_grad():
+        network.backbone.head.bias.normal_()
+    config = replace(CONFIG, noise=NoiseConfig(surface=1.0, tendency=False))
+    learner = objective(network, config)
+    batch = TRAIN.batch(range(4), FRAMES)
+    departures = replace(batch, states=batch.states - learner.offset)
+    loss = learner.learn(departures, 3, lambda _: None)
+    x = (batch.states - network.mean) / network.std
+    given = draw_noised(x, config.noise, config.seed * 1_000_003 + 3, range(4))
+    whole = network.denoise(given.frames, None, given.times)
+    expected = (WEIGHTS[:, None] * (whole - x).square()).mean().detach()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-4)
+    assert objective(wind()).offset is None
+
+
 def test_parts_of_a_batch_add_up_to_the_whole():
     factor = nn.Parameter(torch.tensor(0.3))
     toy = Toy(lambda z, t: factor * z)

@@ -70,7 +70,7 @@ class Wind(nn.Module):
         for name, value in (("mean", 0.0), ("std", 1.0), ("increment_std", 1.0)):
             self.register_buffer(name, torch.full((channels, 1, 1), value))
         shape = (channels, *spec.grid.shape) if config.departures else (0,)
-        self.register_buffer("mean_state", torch.zeros(shape))
+        self.register_buffer("mean_state", torch.zeros(shape), persistent=config.departures)
         self.register_buffer("static", torch.zeros(len(config.static), *spec.grid.shape))
         places = torch.tensor(_coordinates(spec.grid, config.coordinates), dtype=torch.float32)
         self.register_buffer("coordinates", places, persistent=False)
