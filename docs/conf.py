@@ -19,7 +19,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "jupyter_execute", "evidence/emformer/tables"]
+exclude_patterns = ["_build", "jupyter_execute", "evidence/emformer/tables", "evidence/wind/tables"]
 
 nb_execution_mode = "off"
 nb_merge_streams = True

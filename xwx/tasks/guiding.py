@@ -81,6 +81,14 @@ class Demands:
         self.names = numbered([bound.name for bound in bounds])
         self.groups = tuple(group for bound in bounds for group in bound.groups)
 
+    def strict(self, covered: range) -> Observation | None:
+        """Return what is to be met to rounding in a window, of physical states, on the CPU."""
+        seen = [bound.observe(covered) for bound in self._bounds]
+        strict = [o for o in seen if o is not None and bool(o.demanded.any())]
+        if not strict:
+            return None
+        return stack([replace(o, value=o.value.cpu().double()) for o in strict])
+
     def guide(self, covered: range) -> tuple[Guidance | None, dict[str, slice]]:
         """Return what guides a window, and which of its values are whose."""
         observed: list[Observation] = []

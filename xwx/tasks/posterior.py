@@ -16,6 +16,8 @@ from xwx.constraints.scene import Constraint, Scene
 from xwx.diffusion.chain import Piece, Window, chain, plan_windows
 from xwx.diffusion.guidance import Guidance
 from xwx.diffusion.noise import member_generators
+from xwx.diffusion.protocols import Observation
+from xwx.diffusion.rounding import settle
 from xwx.diffusion.schedule import Rectified
 from xwx.diffusion.settings import Sampling
 from xwx.errors import XwxError
@@ -199,6 +201,7 @@ class _Shared:
         self._network: Any = frozen(model.network) if asked.names else model.network
         self._forcing: Tensor | None = None
         self._guide: Guidance | None = None
+        self._strict: Observation | None = None
         self._added = self._calls = self._told = 0
 
     def enter(self, window: Window, added: int) -> None:
@@ -206,6 +209,7 @@ class _Shared:
         covered = range(window.start, window.start + self.scene.window)
         self._forcing = self._forcings(covered)
         self._guide, self.places = self.asked.guide(covered)
+        self._strict = self.asked.strict(covered)
         self._added, self._calls, self._told = added, 0, 0
 
     def sampled(self, generators: Sequence[torch.Generator], some: slice) -> Iterator[Piece]:
@@ -228,6 +232,15 @@ class _Shared:
             guidance=lambda number, covered: None if self._guide is None else self._guide.of(some),
             device=self.device,
         )
+
+    def settled(self, states: Tensor, first: int) -> Tensor:
+        """Meet strict values with the numbers that are returned, of states from `first` on."""
+        if self._strict is None:
+            return states
+        own = range(first, first + states.shape[1])
+        window = states[:, :1].expand(-1, self.scene.window, -1, -1, -1).clone()
+        window[:, own.start : own.stop] = states
+        return settle(self._strict, window, own)[:, own.start : own.stop]
 
     def finite(self, states: NDArray[np.float32], window: Window) -> None:
         """Refuse states (members, k, C, H, W) that are none."""
@@ -288,7 +301,7 @@ class _Pieces(Iterator[Drawn]):
         for some, part in self._parts:
             piece = next(part)
             physical = torch.addcmul(shared.mean, piece.frames[:, given:], shared.std)
-            states[some] = physical.cpu().numpy()
+            states[some] = shared.settled(physical.cpu(), first).numpy()
             shared.finite(states[some], window)
             if piece.residual is not None:
                 for name, value in deviations(piece.residual, shared.places).items():
