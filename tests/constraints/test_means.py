@@ -285,6 +285,15 @@ def test_cell_methods(small, text, good):
     assert text in problem.message
 
 
+def test_cell_methods_call_time_by_its_standard_name(small):
+    scene, _, means = daily(small)
+    means = means[["t2m"]].rename(time="valid_time")
+    TimeMean(means).bind(scene)
+    means["t2m"].attrs["cell_methods"] = "time: maximum"
+    with pytest.raises(MismatchError, match="maximum"):
+        TimeMean(means).bind(scene)
+
+
 def test_a_mean_beyond_the_series_is_refused_with_those_within(small):
     scene, x, _ = daily(small)
     ds = small.labelled(x.numpy(), scene.times)[["msl"]]

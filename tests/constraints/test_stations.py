@@ -50,7 +50,7 @@ def test_a_report_is_what_lies_between_the_cells(small):
 @given(how=st.data())
 def test_the_presentation_does_not_matter(small, how):
     scene, x = small.scene(3)
-    obs = stations(small.labelled(x.numpy(), scene.times)[["t", "msl", "u10", "q"]])
+    obs = stations(small.labelled(x.numpy(), scene.times)[["t", "msl", "u10", "z"]])
     how = how.draw(small.presentations)
     a = Observe(obs).bind(scene).observe(range(3))
     b = (
