@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from xwx.diffusion.linearise import Sight, Tweedie, isotropic
+from xwx.diffusion.background import Background
+from xwx.diffusion.linearise import Gaussian, Sight, Tweedie, isotropic
 from xwx.diffusion.protocols import Denoiser, Observation, Schedule
 from xwx.diffusion.schedule import per_frame
 from xwx.diffusion.solvers import cg, gmres
@@ -16,11 +17,13 @@ from xwx.diffusion.strict import correct
 
 __all__ = ["Guidance", "Guided"]
 
-Mode = Literal["mmps", "pigdm", "tmpd", "dps"]
+Mode = Literal["mmps", "background", "pigdm", "tmpd", "dps"]
 Solver = Literal["gmres", "cg"]
 _SOLVERS = {"gmres": gmres, "cg": cg}
 #: Of the systems that hold no denoiser: they cost calls of the operator only.
 _CHEAP_ITERATIONS = 20
+#: A background's systems are worse conditioned, and as cheap.
+_BACKGROUND_ITERATIONS = 100
 #: Each strict value is a pass backward through the denoiser at the last step.
 _STRICT_LIMIT = 32
 
@@ -60,10 +63,12 @@ class Guidance:
     ----------
     observation : Observation
         Of the *normalised* frames of a window.
-    mode : {"mmps", "pigdm", "tmpd", "dps"}
+    mode : {"mmps", "background", "pigdm", "tmpd", "dps"}
         What stands for ``H V H'`` in the system:
 
         - ``"mmps"``: itself, by the solver's iterations.
+        - ``"background"``: that of the V of `background`, which also takes the place of the
+          denoiser's in ``V H' u``; no pass backward.
         - ``"pigdm"``: that of V = sigma^2 / (alpha^2 + sigma^2) I; one pass backward.
         - ``"tmpd"``: the diagonal of its row sums ``H V H' 1``, which are its diagonal where V
           is diagonal and H selects; negative ones count as 0; two passes backward.
@@ -81,6 +86,8 @@ class Guidance:
         the result of :meth:`guide`.
     zeta : float
         The strength of ``"dps"``.
+    background : Background or None
+        Of ``"background"``, which needs one.
     dtype : torch.dtype or None
         Of the vectors (B, M) of the solver; None for that of the frames, on a device that has
         no float64.
@@ -104,11 +111,14 @@ class Guidance:
     safeguard: bool = True
     zeta: float = 1.0
     dtype: torch.dtype | None = torch.float64
+    background: Background | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("mode", get_args(Mode)), ("solver", get_args(Solver))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give one of {known}")
+        if self.mode == "background" and self.background is None:
+            raise ValueError("mode is 'background': give the background that it is of")
         if self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}: give at least 1")
         if not self.zeta > 0:
@@ -179,7 +189,12 @@ class Guidance:
         if self.observation.operator.size == 0:
             plain = torch.where(per_frame(free, z), denoise(z, t), z)
             return Guided(plain, torch.zeros(len(z), dtype=torch.bool, device=z.device))
-        tweedie = Tweedie(denoise, z, t, schedule, free)
+        tweedie: Tweedie | Gaussian
+        if self.mode == "background":
+            assert self.background is not None
+            tweedie = Gaussian(denoise, z, t, free, self.background.spread(t, free, schedule))
+        else:
+            tweedie = Tweedie(denoise, z, t, schedule, free)
         sight = Sight(self.observation, tweedie.mean, self.dtype or z.dtype)
         variance = isotropic(z, t, schedule, free)
         mean = tweedie.mean + self._move(tweedie, sight, variance)
@@ -201,7 +216,7 @@ class Guidance:
         """
         return self.observation.whitened_residual(x)
 
-    def _move(self, tweedie: Tweedie, sight: Sight, variance: Tensor) -> Tensor:
+    def _move(self, tweedie: Tweedie | Gaussian, sight: Sight, variance: Tensor) -> Tensor:
         """Return V H' u, with the u of the mode."""
         b = sight.residual
         if self.mode == "mmps":
@@ -213,7 +228,13 @@ class Guidance:
 
             weights = _SOLVERS[self.solver](matvec, b, self.iterations).weights
             return _weighted(weights, kept, tweedie.mean)
-        if self.mode == "pigdm":
+        if self.mode == "background":
+
+            def whole(w: Tensor) -> Tensor:
+                return w + sight.see(tweedie.spread(sight.back(w)))
+
+            u = cg(whole, b, _BACKGROUND_ITERATIONS).x
+        elif self.mode == "pigdm":
             u = _isotropic_solution(sight, variance)
         elif self.mode == "tmpd":
             sums = sight.see(tweedie.spread(sight.back(torch.ones_like(b))))
@@ -223,7 +244,7 @@ class Guidance:
         return tweedie.spread(sight.back(u))
 
     def _safe(
-        self, mean: Tensor, tweedie: Tweedie, sight: Sight, variance: Tensor
+        self, mean: Tensor, tweedie: Tweedie | Gaussian, sight: Sight, variance: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the mean with the isotropic step where it came no nearer, and where that is."""
         after = Sight(self.observation, mean, self.dtype or mean.dtype).residual

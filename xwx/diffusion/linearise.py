@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from xwx.diffusion.protocols import Denoiser, Observation, Schedule
 from xwx.diffusion.schedule import per_frame
 
-__all__ = ["Sight", "Tweedie", "isotropic"]
+__all__ = ["Gaussian", "Sight", "Tweedie", "isotropic"]
 
 
 class Tweedie:
@@ -71,6 +73,37 @@ class Tweedie:
             self._out, self._z, v, retain_graph=True, materialize_grads=True
         )
         return self._gamma * image
+
+
+class Gaussian:
+    """The denoiser's mean with the covariance of a simpler prior; no gradient is needed.
+
+    Parameters
+    ----------
+    denoise : Denoiser
+        Called once.
+    z : Tensor, shape (B, T, ...)
+    t : Tensor, shape (B, T)
+    free : Tensor, shape (B, T), bool
+        False for clean frames.
+    spread : callable
+        From changes of states to V times these, 0 for clean frames.
+
+    Attributes
+    ----------
+    mean : Tensor, shape (B, T, ...)
+    """
+
+    def __init__(
+        self,
+        denoise: Denoiser,
+        z: Tensor,
+        t: Tensor,
+        free: Tensor,
+        spread: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.mean = torch.where(per_frame(free, z), denoise(z, t), z)
+        self.spread = spread
 
 
 def isotropic(z: Tensor, t: Tensor, schedule: Schedule, free: Tensor) -> Tensor:

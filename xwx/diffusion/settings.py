@@ -29,9 +29,11 @@ class Sampling:
     eta : float
         From 0, where all that is random is what sampling starts from, to 1, where as much noise
         is added on the way as DDPM adds.
-    guidance : {"mmps", "pigdm", "tmpd", "dps"}
-        How constraints guide; see :class:`xwx.diffusion.guidance.Guidance`. ``"mmps"`` is the
-        most exact, ``"pigdm"`` costs about half of it with the default of `iterations`.
+    guidance : {"mmps", "background", "pigdm", "tmpd", "dps"}
+        How constraints guide; see :class:`xwx.diffusion.guidance.Guidance`. ``"mmps"`` takes the
+        network's own word for what belongs together, ``"background"`` that of the waves of the
+        training period, which is cheaper and better conditioned where much is observed;
+        ``"pigdm"`` costs about half of mmps with the default of `iterations`.
     solver : {"gmres", "cg"}
         Of ``"mmps"``.
     iterations : int

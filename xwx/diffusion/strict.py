@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xwx.diffusion.linearise import Sight, Tweedie
+from xwx.diffusion.linearise import Gaussian, Sight, Tweedie
 from xwx.diffusion.protocols import Observation
 
 __all__ = ["correct"]
@@ -15,7 +15,11 @@ _CORRECTIONS = 3
 
 
 def correct(
-    observation: Observation, x: Tensor, tweedie: Tweedie, variance: Tensor, dtype: torch.dtype
+    observation: Observation,
+    x: Tensor,
+    tweedie: Tweedie | Gaussian,
+    variance: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Return the states moved until their strict values are met.
 

@@ -69,7 +69,7 @@ def load(ref: str | os.PathLike[str] | Model, *, device: str | torch.device | No
         return ref if device is None else ref.to(resolve_device(device))
     where = resolve_device(device)
     found = _locate(ref)
-    if isinstance(found, EntryPoint):
+    if not isinstance(found, Path):  # whichever class of entry point is in use
         return _load_plugin(found, where)
     if isinstance(ref, str) and ref in bundled_models():
         return _load_bundled(found, where)
@@ -92,7 +92,7 @@ def find_spec(ref: str | os.PathLike[str] | Model) -> Spec:
     if isinstance(ref, Model):
         return ref.spec
     found = _locate(ref)
-    if isinstance(found, EntryPoint):
+    if not isinstance(found, Path):  # whichever class of entry point is in use
         declared = getattr(_load_factory(found), "spec", None)
         if isinstance(declared, Spec):
             return declared

@@ -42,6 +42,9 @@ class Wind(nn.Module):
         Normalisation: mean, standard deviation, and that of one step's change.
     mean_state : Tensor, shape (C, H, W)
         Normalised; what departures are from, of a network that works on them.
+    spectrum, memory_real, memory_imag : Tensor, shape (C, 2 H, F)
+        Of the waves of departures: mean square, and what one step multiplies them by; of a network
+        with a background.
     static : Tensor, shape (S, H, W)
         The fields that :meth:`set_static` was given, normalised; zero before.
     checkpointing : bool
@@ -59,6 +62,9 @@ class Wind(nn.Module):
     std: Tensor
     increment_std: Tensor
     mean_state: Tensor
+    spectrum: Tensor
+    memory_real: Tensor
+    memory_imag: Tensor
     static: Tensor
     coordinates: Tensor
 
@@ -71,6 +77,11 @@ class Wind(nn.Module):
             self.register_buffer(name, torch.full((channels, 1, 1), value))
         shape = (channels, *spec.grid.shape) if config.departures else (0,)
         self.register_buffer("mean_state", torch.zeros(shape), persistent=config.departures)
+        rows, columns = spec.grid.shape
+        columns = columns if periodic else 2 * columns
+        for name in ("spectrum", "memory_real", "memory_imag"):
+            waves = (channels, 2 * rows, columns // 2 + 1) if config.background else (0,)
+            self.register_buffer(name, torch.zeros(waves), persistent=config.background)
         self.register_buffer("static", torch.zeros(len(config.static), *spec.grid.shape))
         places = torch.tensor(_coordinates(spec.grid, config.coordinates), dtype=torch.float32)
         self.register_buffer("coordinates", places, persistent=False)
@@ -112,6 +123,19 @@ class Wind(nn.Module):
         """
         if self.config.departures:
             self.mean_state.copy_(mean_state)
+
+    def set_waves(self, spectrum: Tensor, memory: Tensor) -> None:
+        """Set what a background is made of, of a network that has one.
+
+        Parameters
+        ----------
+        spectrum : Tensor, shape (C, 2 H, F)
+        memory : Tensor, shape (C, 2 H, F), complex
+        """
+        if self.config.background:
+            self.spectrum.copy_(spectrum)
+            self.memory_real.copy_(memory.real)
+            self.memory_imag.copy_(memory.imag)
 
     def set_neighbours(self, covariance: Tensor) -> None:
         """Let the stencil begin as the best linear filter, of a network that has one.

@@ -53,6 +53,9 @@ class WindConfig:
     departures : bool
         Whether the levels work on departures from the mean state of the training period, which a
         network that is to be the same at all longitudes cannot know; needs `known_t`.
+    background : bool
+        Whether spectrum and memory of the waves of the training period are kept with the weights,
+        for ``Sampling(guidance="background")``.
     known_t : bool
         Whether the network is told the noise time of every frame. The paper's is not.
     fit : {"pad", "resample"}
@@ -90,6 +93,7 @@ class WindConfig:
     dropout: float = 0.0
     stencil: int = 0
     departures: bool = False
+    background: bool = False
     known_t: bool = False
     fit: str = "pad"
     coordinates: str = "full"
@@ -212,6 +216,7 @@ PRESETS: dict[str, WindConfig] = {
         groups=8,
         stencil=11,
         departures=True,
+        background=True,
         known_t=True,
         predict="scaled",
     ),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xwx.constraints.scene import Bound, Constraint, Scene
+from xwx.diffusion.background import Background
 from xwx.diffusion.cells import Movable
 from xwx.diffusion.guidance import Guidance
 from xwx.diffusion.protocols import Observation
@@ -46,7 +47,8 @@ def bind_all(constraints: Sequence[Constraint], scene: Scene) -> tuple[Bound, ..
         try:
             bounds.append(constraint.bind(scene))
         except MismatchError as error:
-            problems += error.problems
+            name = type(constraint).__name__
+            problems += [replace(p, where=f"{name}: {p.where}") for p in error.problems]
     if problems:
         raise MismatchError(list(dict.fromkeys(problems)), what="the constraints")
     return tuple(bounds)
@@ -62,6 +64,7 @@ class Demands:
     sampling : Sampling
     device : torch.device
         Where the states are sampled.
+    background : Background, optional
 
     Attributes
     ----------
@@ -72,8 +75,14 @@ class Demands:
     """
 
     def __init__(
-        self, bounds: Sequence[Bound], scene: Scene, sampling: Sampling, device: torch.device
+        self,
+        bounds: Sequence[Bound],
+        scene: Scene,
+        sampling: Sampling,
+        device: torch.device,
+        background: Background | None = None,
     ) -> None:
+        self._background = background
         self._bounds, self._sampling, self._device = bounds, sampling, device
         # Apple's GPUs have no float64.
         self._exact = torch.float32 if device.type == "mps" else torch.float64
@@ -81,16 +90,13 @@ class Demands:
         self.names = numbered([bound.name for bound in bounds])
         self.groups = tuple(group for bound in bounds for group in bound.groups)
 
-    def strict(self, covered: range) -> Observation | None:
-        """Return what is to be met to rounding in a window, of physical states, on the CPU."""
-        seen = [bound.observe(covered) for bound in self._bounds]
-        strict = [o for o in seen if o is not None and bool(o.demanded.any())]
-        if not strict:
-            return None
-        return stack([replace(o, value=o.value.cpu().double()) for o in strict])
+    def guide(
+        self, covered: range
+    ) -> tuple[Guidance | None, dict[str, slice], Observation | None]:
+        """Return what guides a window, which of its values are whose, and what is strict.
 
-    def guide(self, covered: range) -> tuple[Guidance | None, dict[str, slice]]:
-        """Return what guides a window, and which of its values are whose."""
+        The last is of physical states, on the CPU.
+        """
         observed: list[Observation] = []
         places: dict[str, slice] = {}
         count = 0
@@ -101,7 +107,7 @@ class Demands:
             observed.append(replace(observation, value=observation.value.cpu().double()))
             places[name] = slice(count, count := count + observation.operator.size)
         if not observed:
-            return None, {}
+            return None, {}, None
         sampling = self._sampling
         guidance = Guidance(
             self._moved(standardised(stack(observed), self._mean, self._std)),
@@ -109,8 +115,10 @@ class Demands:
             solver=sampling.solver,
             iterations=sampling.iterations,
             dtype=self._exact,
+            background=self._background,
         )
-        return guidance, places
+        strict = [o for o in observed if bool(o.demanded.any())]
+        return guidance, places, stack(strict) if strict else None
 
     def _moved(self, observation: Observation) -> Observation:
         operator = observation.operator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xwx.constraints.scene import Constraint, Scene
+from xwx.diffusion.background import Background
 from xwx.diffusion.chain import Piece, Window, chain, plan_windows
 from xwx.diffusion.guidance import Guidance
 from xwx.diffusion.noise import member_generators
@@ -20,7 +22,7 @@ from xwx.diffusion.protocols import Observation
 from xwx.diffusion.rounding import settle
 from xwx.diffusion.schedule import Rectified
 from xwx.diffusion.settings import Sampling
-from xwx.errors import XwxError
+from xwx.errors import XwxError, XwxWarning
 from xwx.fields import forcings
 from xwx.models.checkpoint import Model
 from xwx.tasks.guiding import Demands, bind_all, deviations
@@ -28,6 +30,9 @@ from xwx.tasks.room import frozen, members_at_once
 from xwx.tasks.run import precision, valid_times
 
 __all__ = ["Drawn", "demands", "generative", "posterior", "scene_of"]
+
+#: Root mean square residuals beyond this many standard deviations are no noise.
+_FAR = 4.0
 
 
 def generative(model: Model) -> bool:
@@ -165,12 +170,18 @@ def posterior(
         to sample.
     XwxError
         While iterating: when the network gives a value that is not finite.
+
+    Warns
+    -----
+    XwxWarning
+        When a constraint is missed by more than four times its noise.
     """
     sampling = Sampling() if sampling is None else sampling
     given = 0 if scene.start is None else 1
     if len(scene.times) <= given:
         raise ValueError(f"{len(scene.times)} states, {given} of them given: nothing to sample")
-    asked = Demands(bind_all(constraints, scene), scene, sampling, model.device)
+    background = _background(model) if sampling.guidance == "background" else None
+    asked = Demands(bind_all(constraints, scene), scene, sampling, model.device, background)
     size = sampling.batch or members_at_once(
         model, members, sampling, guided=len(constraints) > 0, device=model.device
     )
@@ -178,6 +189,26 @@ def posterior(
     generators = member_generators(seed, range(members))
     batches = [slice(n, min(n + size, members)) for n in range(0, members, size)]
     return _Pieces(shared, [(some, shared.sampled(generators[some], some)) for some in batches])
+
+
+def _background(model: Model) -> Background:
+    """Return the background that a model came with.
+
+    Raises
+    ------
+    ValueError
+        When it has none.
+    """
+    network: Any = model.network
+    if not getattr(network, "spectrum", torch.empty(0)).numel():
+        raise ValueError(
+            f"guidance='background': {model.name} was trained without one; take "
+            "xwx.Sampling(guidance='mmps'), or train with background = true in [network]"
+        )
+    grid = model.spec.grid
+    columns = grid.shape[1] if grid.periodic else 2 * grid.shape[1]
+    memory = torch.complex(network.memory_real, network.memory_imag)
+    return Background(network.spectrum, memory, grid.shape, columns)
 
 
 class _Shared:
@@ -202,14 +233,14 @@ class _Shared:
         self._forcing: Tensor | None = None
         self._guide: Guidance | None = None
         self._strict: Observation | None = None
+        self._warned: set[str] = set()
         self._added = self._calls = self._told = 0
 
     def enter(self, window: Window, added: int) -> None:
         """Make what the window needs, which adds so many states."""
         covered = range(window.start, window.start + self.scene.window)
         self._forcing = self._forcings(covered)
-        self._guide, self.places = self.asked.guide(covered)
-        self._strict = self.asked.strict(covered)
+        self._guide, self.places, self._strict = self.asked.guide(covered)
         self._added, self._calls, self._told = added, 0, 0
 
     def sampled(self, generators: Sequence[torch.Generator], some: slice) -> Iterator[Piece]:
@@ -241,6 +272,22 @@ class _Shared:
         window = states[:, :1].expand(-1, self.scene.window, -1, -1, -1).clone()
         window[:, own.start : own.stop] = states
         return settle(self._strict, window, own)[:, own.start : own.stop]
+
+    def judge(self, residuals: Mapping[str, NDArray[np.float64]], window: Window) -> None:
+        """Warn, once for each constraint, where samples are far from what is demanded of them."""
+        for name, values in residuals.items():
+            worst = float(np.max(values))
+            if worst > _FAR and name not in self._warned:  # NaN is where there is no demand
+                self._warned.add(name)
+                more = 2 * self.sampling.iterations
+                warnings.warn(
+                    f"the constraint {name!r} is missed by {worst:.1f} times its noise in the "
+                    f"window from {self.scene.times[window.start]}: more iterations come nearer, "
+                    f"sampling=xwx.Sampling(iterations={more}); where constraints contradict each "
+                    "other, or the model, a larger noise says so",
+                    XwxWarning,
+                    stacklevel=2,
+                )
 
     def finite(self, states: NDArray[np.float32], window: Window) -> None:
         """Refuse states (members, k, C, H, W) that are none."""
@@ -306,5 +353,6 @@ class _Pieces(Iterator[Drawn]):
             if piece.residual is not None:
                 for name, value in deviations(piece.residual, shared.places).items():
                     residuals[name][some] = value
+        shared.judge(residuals, window)
         self._number += 1
         return Drawn(window.start + first, states, residuals)

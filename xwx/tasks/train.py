@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ from xwx.training.data import Archive, statistics
 from xwx.training.distributed import Processes, processes
 from xwx.training.mean_state import mean_state
 from xwx.training.memory import set_memory
-from xwx.training.neighbours import neighbours
 from xwx.training.trainer import LOG, STATE, Trainer
+from xwx.training.waves import neighbours, waves
 
 __all__ = ["train"]
 
@@ -203,10 +202,14 @@ class _Run:
             state = shared(*shape, find=lambda: mean_state(archive, weights, mean, std))
             network.set_mean_state(state)
             mean = mean + std * state
-        if (stencil := getattr(network, "stencil", None)) is not None:
-            side = 4 * stencil.radius + 1
-            of = partial(neighbours, archive, weights, mean, std, 2 * stencil.radius)
-            network.set_neighbours(shared(channels, side, side, find=of))
+        stencil = getattr(network, "stencil", None)
+        if stencil is None and not getattr(network, "spectrum", torch.empty(0)).numel():
+            return
+        found_waves = waves(archive, weights, mean, std)  # small: each process finds the same
+        if stencil is not None:
+            reach = 2 * stencil.radius
+            network.set_neighbours(neighbours(found_waves.spectrum, found_waves.columns, reach))
+        network.set_waves(found_waves.spectrum, found_waves.memory)
 
     def _pretrained(self, path: Path) -> Model:
         """Return the best model of the first stage."""

@@ -8,7 +8,7 @@ import torch
 
 from xwx.spec import Channel, Grid, Spec
 from xwx.training.data import Archive
-from xwx.training.neighbours import neighbours
+from xwx.training.waves import neighbours, waves
 
 ROWS, COLUMNS, REACH = 5, 7, 2
 WEIGHTS = np.array([0.4, 1.2, 1.8, 1.2, 0.4])
@@ -29,7 +29,8 @@ def test_it_is_the_mean_product_of_all_pairs(periodic):
     assert grid.periodic == periodic
     archive = archive_of(grid)
     mean, std = torch.tensor([[[0.5]], [[-1.0]]]), torch.tensor([[[2.0]], [[3.0]]])
-    found = neighbours(archive, WEIGHTS, mean, std, REACH)
+    made = waves(archive, WEIGHTS, mean, std)
+    found = neighbours(made.spectrum, made.columns, REACH)
     x = (archive.states - np.array([0.5, -1.0])[:, None, None]) / np.array([2.0, 3.0])[
         :, None, None
     ]
@@ -43,18 +44,37 @@ def test_it_is_the_mean_product_of_all_pairs(periodic):
                         continue
                     pair = x[:, :, i, j] * x[:, :, k, m % COLUMNS]
                     share = np.sqrt(WEIGHTS[i] * WEIGHTS[k])
-                    expected[:, down + REACH, east + REACH] += share * pair.mean(0)
+                    # pairs of neighbouring states: all but the first and last count twice
+                    often = np.array([1, 2, 2, 2, 2, 1])[:, None] / 10
+                    expected[:, down + REACH, east + REACH] += share * (often * pair).sum(0)
     np.testing.assert_allclose(found.numpy(), expected / (ROWS * COLUMNS), rtol=1e-6, atol=1e-9)
 
 
 def test_no_combination_of_cells_has_a_negative_variance():
-    found = neighbours(
-        archive_of(Grid.regular(ROWS, COLUMNS, poles=True)),
-        WEIGHTS,
-        torch.zeros(2, 1, 1),
-        torch.ones(2, 1, 1),
-        4,
-    )
+    globe = archive_of(Grid.regular(ROWS, COLUMNS, poles=True))
+    made = waves(globe, WEIGHTS, torch.zeros(2, 1, 1), torch.ones(2, 1, 1))
+    found = neighbours(made.spectrum, made.columns, 4)
     row, column = torch.arange(3).repeat_interleave(3), torch.arange(3).repeat(3)
     between = found[:, row[:, None] - row + 4, column[:, None] - column + 4]
     assert torch.linalg.eigvalsh(between).min() > -1e-9
+
+
+def test_a_wave_that_moves_and_fades_is_remembered_so():
+    """Zonal wavenumber 2 moves by 30 degrees of phase a step, and half of it is new each time."""
+    grid = Grid.regular(ROWS, COLUMNS, poles=True)
+    rng = np.random.default_rng(0)
+    longitude = 2 * np.pi * np.arange(COLUMNS) / COLUMNS
+    amplitude, states = 1.0 + 0.0j, []
+    for _ in range(4000):
+        kick = rng.normal(size=2) @ [1, 1j]
+        amplitude = 0.5 * np.exp(-1j * np.pi / 6) * amplitude + kick
+        wave = (amplitude * np.exp(2j * longitude)).real
+        states.append(np.broadcast_to(wave, (2, ROWS, COLUMNS)))
+    times = np.datetime64("2025-12-01", "ns") + np.arange(4000) * np.timedelta64(6, "h")
+    archive = Archive(
+        np.array(states, np.float32), None, times, Spec((Channel("msl"), Channel("t2m")), grid)
+    )
+    made = waves(archive, np.ones(ROWS), torch.zeros(2, 1, 1), torch.ones(2, 1, 1))
+    r = made.memory[0, 0, 2]
+    assert abs(complex(r) - 0.5 * np.exp(-1j * np.pi / 6)) < 0.15  # of 128 pairs
+    assert made.memory.abs().max() < 1
