@@ -97,7 +97,7 @@ Custom(function, values, noise, name='custom')
 DryAirMass(target=None, noise='0.1 Pa', strict=False, surface=None)
 Observe(values, noise=None, tolerance=None)
 Scene(spec, window, times, mean, std, given, start=None)
-TimeMean(values, noise=None, freq=None, label='left')
+TimeMean(values, noise=None, period=None, label='left')
 Warming(delta='2 K', reference=None, noise=None, humidity='compound', rate=0.07, cells=None)
 """
 

@@ -209,7 +209,7 @@ def test_bounds_say_more_than_labels(small):
     means["t2m"].attrs.update(units="K", standard_name="air_temperature")
     means["time"].attrs["bounds"] = "time_bnds"
     means["time_bnds"] = (("time", "nv"), scene.times[[[1, 3], [3, 7]]])
-    bound = TimeMean(means, freq="1D", label="right").bind(scene)
+    bound = TimeMean(means, period="1D", label="right").bind(scene)
     assert bound.groups == (range(1, 3), range(3, 7))
     close(bound.observe(range(1, 7)), x, range(1, 7), small)
 
@@ -221,8 +221,8 @@ def test_one_mean_needs_its_length(small):
         TimeMean(one).bind(scene)
     (problem,) = error.value.problems
     assert problem.kind == "unknown-period"
-    assert 'freq="1D"' in problem.remedy
-    bound = TimeMean(one, freq="1D").bind(scene)
+    assert 'period="1D"' in problem.remedy
+    bound = TimeMean(one, period="1D").bind(scene)
     assert bound.groups == (range(4, 8),)
     close(bound.observe(range(4, 8)), x, range(4, 8), small)
 
@@ -305,7 +305,7 @@ def test_a_mean_beyond_the_series_is_refused_with_those_within(small):
     assert problem.message.startswith("1 of 3 means")
     made = {"values": means}
     exec(problem.remedy, made)
-    assert len(TimeMean(made["values"], freq="1D").bind(scene).groups) == 2
+    assert len(TimeMean(made["values"], period="1D").bind(scene).groups) == 2
 
 
 def test_a_mean_of_more_states_than_a_window_is_refused(small):
@@ -323,7 +323,7 @@ def test_a_period_shorter_than_the_step_holds_no_state(small):
     scene, _x, means = daily(small)
     late = means.assign_coords(time=means.time + np.timedelta64(1, "h"))
     with pytest.raises(MismatchError) as error:
-        TimeMean(late, freq="3h").bind(scene)
+        TimeMean(late, period="3h").bind(scene)
     assert [p.kind for p in error.value.problems] == ["empty-period"]
 
 
@@ -345,5 +345,5 @@ def test_bad_arguments_of_time_means(small):
     scene, _, means = daily(small)
     with pytest.raises(ValueError, match="label"):
         TimeMean(means, label="centre").bind(scene)
-    with pytest.raises(ValueError, match="freq"):
-        TimeMean(means, freq="often").bind(scene)
+    with pytest.raises(ValueError, match="period"):
+        TimeMean(means, period="often").bind(scene)

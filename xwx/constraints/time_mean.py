@@ -45,7 +45,7 @@ class TimeMean:
         there are any. ``cell_methods`` may say ``time: mean``, and nothing else of time.
     noise : str, quantity or mapping, optional
         Standard deviation of the errors, see :class:`Observe`.
-    freq : str, optional
+    period : str, optional
         Length of the periods, such as ``"1D"``, where time has no bounds; by default the spacing
         of the times.
     label : {"left", "right", "middle"}
@@ -61,7 +61,7 @@ class TimeMean:
 
     values: xr.Dataset
     noise: Noise = None
-    freq: str | None = None
+    period: str | None = None
     label: Literal["left", "right", "middle"] = "left"
 
     def bind(self, scene: Scene) -> Bound:
@@ -77,11 +77,11 @@ class TimeMean:
             another thing than a mean, periods that are unknown, hold no state, reach beyond the
             series, or hold more states than a window.
         ValueError
-            For a noise, `freq` or `label` that cannot be read.
+            For a noise, `period` or `label` that cannot be read.
         """
         if self.label not in ("left", "right", "middle"):
             raise ValueError(f'label={self.label!r}: give "left", "right" or "middle"')
-        length = None if self.freq is None else span(self.freq, "freq")
+        length = None if self.period is None else span(self.period, "period")
         seen, problems = foreign(self.values, scene.spec, on="either")
         refuse(problems, "TimeMean")
         assert seen is not None  # refuse() raised otherwise

@@ -137,7 +137,7 @@ def _bounded(
             kind="wrong-bounds",
             where=name,
             message=f"it is of shape {bounds.shape}: a start and an end each time are needed",
-            remedy=f'ds = ds.drop_vars("{name}")  # and give freq, the length of the periods',
+            remedy=f'ds = ds.drop_vars("{name}")  # and give period, the length of the periods',
         )
     pairs = bounds.transpose(*dims, other[0]).values.reshape(when.size, 2)
     if (wrong := pairs[:, 0] >= pairs[:, 1]).any():
@@ -146,7 +146,7 @@ def _bounded(
             kind="wrong-bounds",
             where=name,
             message=f"{wrong.sum()} periods end before they begin, that of {first} first",
-            remedy=f'ds = ds.drop_vars("{name}")  # and give freq, the length of the periods',
+            remedy=f'ds = ds.drop_vars("{name}")  # and give period, the length of the periods',
         )
     return Periods(pairs[:, 0], pairs[:, 1])
 
@@ -160,5 +160,5 @@ def _unknown(when: NDArray[Any], steps: NDArray[Any], name: str) -> Problem:
             f"over which periods these are means is not known: time has no bounds, and {why} "
             f"(first {show(when[0])})"
         ),
-        remedy='TimeMean(ds, freq="1D")  # the length of the periods',
+        remedy='TimeMean(ds, period="1D")  # the length of the periods',
     )
