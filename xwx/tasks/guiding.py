@@ -90,9 +90,7 @@ class Demands:
         self.names = numbered([bound.name for bound in bounds])
         self.groups = tuple(group for bound in bounds for group in bound.groups)
 
-    def guide(
-        self, covered: range
-    ) -> tuple[Guidance | None, dict[str, slice], Observation | None]:
+    def guide(self, covered: range) -> tuple[Guidance | None, dict[str, slice], Observation | None]:
         """Return what guides a window, which of its values are whose, and what is strict.
 
         The last is of physical states, on the CPU.
