@@ -23,20 +23,19 @@ from xwx.models.checkpoint import Model
 from xwx.models.wind import Wind, WindConfig
 from xwx.tasks.posterior import posterior, scene_of
 
-CHANNELS, ROWS, COLUMNS = 20, 32, 64
+CHANNELS, ROWS, COLUMNS = 2, 73, 144  # of the bundled prior
 
 
-def model(checkpointing=False):
+def model():
     spec = Spec(
         tuple(Channel("t", 1000.0 * n) for n in range(1, CHANNELS + 1)),
-        Grid.regular(ROWS, COLUMNS, poles=False),
+        Grid.regular(ROWS, COLUMNS, poles=True),
         timedelta(hours=6),
         1,
         ("cos_local_time", "sin_year"),
     )
     torch.manual_seed(0)
     network = Wind(WindConfig.preset("wind_mini"), spec).eval()
-    network.checkpointing = checkpointing
     return Model(network, spec, Card("mini"))
 
 
@@ -56,10 +55,7 @@ def _one_thread():
 
 @pytest.mark.usefixtures("_one_thread")
 def test_overhead_over_the_bare_evaluations(benchmark):
-    """CPU time of a posterior over that of the network within it, unguided.
-
-    The goal is 3 %; 4 to 5 % were measured for this small network, so that 8 % is a fault.
-    """
+    """CPU time of a posterior over that of the network within it, unguided: at most 3 % more."""
     made = model()
     inside = [0.0]
     bare = Wind.denoise
@@ -82,7 +78,7 @@ def test_overhead_over_the_bare_evaluations(benchmark):
     benchmark.extra_info["overhead ratio"] = round(min(ratios), 4)
     benchmark.pedantic(lambda: list(posterior(made, scene(made, 5), members=1, seed=0)), rounds=1)
     print(f"posterior / bare evaluations = {min(ratios):.4f} of", *(f"{r:.4f}" for r in ratios))
-    assert min(ratios) <= 1.08
+    assert min(ratios) <= 1.03
 
 
 COSTS = """
@@ -101,15 +97,16 @@ COSTS = """
     from xwx.tasks.room import sampling_footprint
 
     torch.set_num_threads(1)
-    mode, iterations, again, count = (json.loads(word) for word in sys.argv[1:])
-    grid = xwx.Grid.regular(32, 64, poles=False)
-    channels = tuple(xwx.Channel("t", 1000.0 * n) for n in range(1, 21))
+    mode, iterations, again, count, (size, rows, columns) = map(json.loads, sys.argv[1:])
+    grid = xwx.Grid.regular(rows, columns, poles=rows % 2 == 1)
+    channels = tuple(xwx.Channel("t", 1000.0 * n) for n in range(1, size + 1))
+    window = (5, size, rows, columns)
     spec = xwx.Spec(channels, grid, timedelta(hours=6))
 
     class Stations:
         def bind(self, scene):
-            index = torch.arange(0, 5 * 20 * 32 * 64, 997)
-            seen = Observation(Observe(index, (5, 20, 32, 64)), torch.ones(len(index)), 1.0)
+            index = torch.arange(0, 5 * size * rows * columns, 997)
+            seen = Observation(Observe(index, window), torch.ones(len(index)), 1.0)
             return Bound("stations", lambda covered: seen)
 
     torch.manual_seed(0)
@@ -117,9 +114,14 @@ COSTS = """
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape))
+        wave = torch.arange(network.spectrum.shape[-1]) + torch.arange(2 * rows)[:, None] / 2
+        network.set_waves(
+            (1 + wave).pow(-3).expand(network.spectrum.shape),
+            torch.full(network.spectrum.shape, 0.8 + 0j),
+        )
     model = Model(network, spec, Card("mini"))
     times = np.datetime64("2026-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
-    scene = scene_of(model, times, xr.Dataset(), np.zeros((20, 32, 64), np.float32))
+    scene = scene_of(model, times, xr.Dataset(), np.zeros(window[1:], np.float32))
 
     def spent(guided, sampling):
         began = time.process_time()
@@ -143,7 +145,7 @@ COSTS = """
     guided = xwx.Sampling(steps=3, guidance=mode, iterations=iterations)
     network.checkpointing = again
     spent([Stations()], guided)
-    times = [(spent([], plain), spent([Stations()], guided)) for _ in range(3)]
+    times = [(spent([], plain), spent([Stations()], guided)) for _ in range(5)]
     alone, beside = peak([], plain) + weights, peak([Stations()], guided) + weights
     planned = sampling_footprint(
         model, guided, guided=True, device=torch.device("cpu")
@@ -153,9 +155,17 @@ COSTS = """
 """
 
 
-def costs(mode, iterations, again, count=5):
+#: Channels, rows and columns: twenty on a coarse grid, and those of the bundled prior.
+TWENTY, BUNDLED = (20, 32, 64), (2, 73, 144)
+CASES = [
+    ("mmps", 3, TWENTY), ("mmps", 1, TWENTY), ("tmpd", 2, TWENTY), ("pigdm", 1, TWENTY),
+    ("dps", 1, TWENTY), ("mmps", 3, BUNDLED), ("background", 0, BUNDLED),
+]  # fmt: skip
+
+
+def costs(mode, iterations, again, count=5, size=TWENTY):
     """Return time and memory of a guided step over a free one, the plan's, and the bytes."""
-    words = [json.dumps(word) for word in (mode, iterations, again, count)]
+    words = [json.dumps(word) for word in (mode, max(1, iterations), again, count, size)]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(COSTS), *words],
         capture_output=True, text=True, check=False, timeout=600,
@@ -165,26 +175,35 @@ def costs(mode, iterations, again, count=5):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the profiler's memory events are of Linux")
-@pytest.mark.parametrize(
-    ("mode", "passes"), [("mmps", 3), ("mmps", 1), ("pigdm", 1), ("tmpd", 2), ("dps", 1)]
-)
-def test_guided_over_free(mode, passes):
-    """Time at most 2 + the passes backward, and the memory that was planned within 15 %.
+@pytest.mark.parametrize(("mode", "passes", "size"), CASES)
+def test_guided_over_free(mode, passes, size):
+    """Time at most 2 + the passes backward, and the memory that was planned.
 
-    The goal of 1.6 times the memory with checkpointing is not reached by this small network, whose
-    states are large beside its activations: 1.77 was measured for three passes.
+    Computing parts again is planned a little too high, never too low. The goal of 1.6 times the
+    memory then is reached with twenty channels, and not with two, whose network is nearly all
+    maps of the first level: what the way back starts from has to be kept for each of its parts.
     """
-    time_ratio, memory_ratio, planned, _ = costs(mode, passes, False)
-    again_time, again_memory, _, _ = costs(mode, passes, True)
+    time_ratio, memory_ratio, planned, _ = costs(mode, passes, False, size=size)
+    line = (
+        f"{mode:10} {passes} passes backward, {size[0]:2} channels: time x {time_ratio:.2f}, "
+        f"memory x {memory_ratio:.2f} (planned / taken {planned:.2f})"
+    )
+    if not passes:  # no graph is kept, so that nothing could be computed again
+        print(line)
+        assert 1 < time_ratio <= 2
+        assert 0.85 <= planned <= 1.15
+        assert memory_ratio <= 1.6
+        return
+    again_time, again_memory, again_planned, _ = costs(mode, passes, True, size=size)
     print(
-        f"{mode} with {passes} passes backward: time x {time_ratio:.2f}, memory x "
-        f"{memory_ratio:.2f} (planned / taken {planned:.3f}); checkpointing: time x "
-        f"{again_time:.2f}, memory x {again_memory:.2f}"
+        f"{line}; computing again: time x {again_time:.2f}, memory x {again_memory:.2f} "
+        f"({again_planned:.2f})"
     )
     assert 1 < time_ratio <= 2 + passes
-    assert 1 < again_memory <= 2
+    assert 1 < again_memory <= (1.6 if size == TWENTY else 2)
     assert again_memory < memory_ratio
     assert 0.85 <= planned <= 1.15
+    assert 0.95 <= again_planned <= 1.3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the profiler's memory events are of Linux")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xwx.diffusion.protocols import Schedule
+from xwx.spec import Grid
 
 __all__ = ["Background"]
 
@@ -43,6 +45,16 @@ class Background:
     memory: Tensor
     shape: tuple[int, int]
     columns: int
+
+    @classmethod
+    def of(cls, network: Any, grid: Grid) -> Background | None:
+        """Return the one that a network came with, as buffers; None where it has none."""
+        spectrum: Tensor | None = getattr(network, "spectrum", None)
+        if spectrum is None or not spectrum.numel():
+            return None
+        columns = grid.shape[1] if grid.periodic else 2 * grid.shape[1]
+        memory = torch.complex(network.memory_real, network.memory_imag)
+        return cls(spectrum, memory, grid.shape, columns)
 
     def spread(self, t: Tensor, free: Tensor, schedule: Schedule) -> Callable[[Tensor], Tensor]:
         """Return what multiplies changes of states (B, T, C, H, W) by V.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from xwx.models.rollout import rollout
 from xwx.spec import Spec
@@ -121,12 +121,10 @@ def footprint(
         alive.note(x)
         forcing = _forcing(spec, device)
         ahead = rollout(light, x, steps, forcing, None if remember is None else remember(light))
-        counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
         for _ in range(steps):
             alive.begin_step()
-            with torch.inference_mode(), alive, counter, _precision(device, autocast):
+            with torch.inference_mode(), alive, _precision(device, autocast):
                 last = next(ahead)[0].float()
-            operations = counter.get_total_flops()
         held = alive.bytes
         states = (2 * spec.history + 1) * state
         del last
@@ -136,7 +134,7 @@ def footprint(
         states=states,
         memory=memory,
         activations=max(0, alive.peak - weights - states - memory),
-        operations=operations,
+        operations=alive.operations,
         traffic=alive.traffic,
         calls=alive.calls,
     )
@@ -177,16 +175,20 @@ def _precision(
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations make, until the last tensor that uses them is gone."""
+    """Counts the storages that operations make, until the last tensor that uses them is gone.
+
+    And floating-point operations, by the formulas of torch: its own counter hooks into modules, so
+    that what they compute again on the way back would live on.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes = self.peak = self.traffic = self.calls = 0
+        self.bytes = self.peak = self.operations = self.traffic = self.calls = 0
         self._known: dict[int, int] = {}
 
     def begin_step(self) -> None:
         """Count operations from here on."""
-        self.traffic = self.calls = 0
+        self.operations = self.traffic = self.calls = 0
 
     def note(self, tensor: Tensor) -> bool:
         """Count the storage of a tensor once; return whether it is a new one."""
@@ -213,6 +215,8 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if out is not NotImplemented:
             return out
         out = func(*args, **kwargs)
+        if (formula := _FORMULAS.get(func.overloadpacket)) is not None:
+            self.operations += formula(*args, **kwargs, out_val=out)
         made = [t for t in tree_iter(out) if isinstance(t, Tensor)]
         if [t for t in made if self.note(t)]:  # a view makes nothing
             read = [t for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)]
@@ -246,10 +250,10 @@ def _multi_convs(x: Any, kernels: Any, *_: Any, **__: Any) -> int:
     return int(2 * x.numel() * max(kernel[-1] for kernel in kernels) ** 2)
 
 
-#: What torch's own counter does not know; it gives shapes in place of tensors.
-_FORMULAS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.xwx_kernels.window_attention: _window_attention,
-    torch.ops.xwx_kernels.memory_attention: _memory_attention,
-    torch.ops.xwx_kernels.multi_convs: _multi_convs,
+#: Those of torch, and what torch does not know; these take shapes in place of tensors.
+_FORMULAS: dict[Any, Callable[..., int]] = flop_registry | {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: shape_wrapper(_attention),  # type: ignore[no-untyped-call]
+    torch.ops.xwx_kernels.window_attention: shape_wrapper(_window_attention),  # type: ignore[no-untyped-call]
+    torch.ops.xwx_kernels.memory_attention: shape_wrapper(_memory_attention),  # type: ignore[no-untyped-call]
+    torch.ops.xwx_kernels.multi_convs: shape_wrapper(_multi_convs),  # type: ignore[no-untyped-call]
 }

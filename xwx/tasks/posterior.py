@@ -199,16 +199,13 @@ def _background(model: Model) -> Background:
     ValueError
         When it has none.
     """
-    network: Any = model.network
-    if not getattr(network, "spectrum", torch.empty(0)).numel():
+    background = Background.of(model.network, model.spec.grid)
+    if background is None:
         raise ValueError(
             f"guidance='background': {model.name} was trained without one; take "
             "xwx.Sampling(guidance='mmps'), or train with background = true in [network]"
         )
-    grid = model.spec.grid
-    columns = grid.shape[1] if grid.periodic else 2 * grid.shape[1]
-    memory = torch.complex(network.memory_real, network.memory_imag)
-    return Background(network.spectrum, memory, grid.shape, columns)
+    return background
 
 
 class _Shared:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xwx.diffusion.linearise import Tweedie
+from xwx.diffusion.background import Background
+from xwx.diffusion.linearise import Gaussian, Tweedie
 from xwx.diffusion.schedule import Rectified
 from xwx.diffusion.settings import Sampling
 from xwx.models.checkpoint import Model
@@ -35,7 +36,8 @@ def frozen(network: nn.Module) -> Any:
 
 def passes_backward(sampling: Sampling) -> int:
     """Return how often a guided step goes backward through the network."""
-    return {"mmps": sampling.iterations, "tmpd": 2}.get(sampling.guidance, 1)
+    passes = {"mmps": sampling.iterations, "tmpd": 2, "background": 0}
+    return passes.get(sampling.guidance, 1)
 
 
 def members_at_once(
@@ -98,7 +100,7 @@ def sampling_footprint(
     Exception
         Whatever a network raises that cannot run without numbers.
     """
-    step = _Step(frozen(model.network), passes_backward(sampling) if guided else 0, members)
+    step = _Step(frozen(model.network), sampling if guided else None, members)
     return footprint(
         step,
         replace(model.spec, history=step.network.frames),
@@ -111,9 +113,9 @@ def sampling_footprint(
 class _Step(nn.Module):
     """One evaluation, called as the footprint calls a network: the newest frame is the state."""
 
-    def __init__(self, network: Any, backward: int, members: int) -> None:
+    def __init__(self, network: Any, sampling: Sampling | None, members: int) -> None:
         super().__init__()
-        self.network, self.backward, self.members = network, backward, members
+        self.network, self.sampling, self.members = network, sampling, members
 
     def forward(self, x: Tensor, forcing: Tensor | None, memory: Any) -> tuple[Tensor, Any]:
         with torch.inference_mode(False), torch.no_grad():
@@ -126,12 +128,20 @@ class _Step(nn.Module):
                 out: Tensor = self.network.denoise(z, forcing, t)
                 return out
 
-            mean = self._guided(denoise, z, t) if self.backward else denoise(z, t)
+            mean = denoise(z, t) if self.sampling is None else self._guided(denoise, z, t)
         return mean[:1, -1].clone(), memory
 
     def _guided(self, denoise: Any, z: Tensor, t: Tensor) -> Tensor:
         """Do what the guidance does with the network, and keep what it keeps."""
-        tweedie = Tweedie(denoise, z, t, Rectified(), torch.ones_like(t, dtype=torch.bool))
+        assert self.sampling is not None
+        free = torch.ones_like(t, dtype=torch.bool)
         seen = torch.zeros_like(z)  # of the linearised operator
-        kept = [tweedie.spread(seen) for _ in range(self.backward)]
+        background = None
+        if self.sampling.guidance == "background":
+            background = Background.of(self.network, self.network.spec.grid)
+        if background is not None:
+            spread = background.spread(t, free, Rectified())
+            return Gaussian(denoise, z, t, free, spread).mean + spread(seen)
+        tweedie = Tweedie(denoise, z, t, Rectified(), free)
+        kept = [tweedie.spread(seen) for _ in range(passes_backward(self.sampling))]
         return tweedie.mean + sum(kept)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,20 @@ from xwx.models.uvit.rotary import rotation
 from xwx.models.wind_config import WindConfig
 
 __all__ = ["UViT"]
+
+#: Calls a part of the network with what it is given.
+Run: TypeAlias = Callable[..., Tensor]
+
+
+def _keep(part: Callable[..., Tensor], *given: object) -> Tensor:
+    """Call a part and keep what its backward pass needs."""
+    return part(*given)
+
+
+def _recompute(part: Callable[..., Tensor], *given: object) -> Tensor:
+    """Call a part, and compute what its backward pass needs again then."""
+    out: Tensor = checkpoint(part, *given, use_reentrant=False)
+    return out
 
 
 class Level(nn.Module):
@@ -44,8 +60,8 @@ class Level(nn.Module):
             for _ in range(c.depths[number])
         )
 
-    def forward(self, x: Tensor, condition: Tensor, *, again: bool = False) -> Tensor:
-        """Transform maps (B * T, C, h, w); with `again`, compute twice rather than keep."""
+    def forward(self, x: Tensor, condition: Tensor, *, run: Run = _keep) -> Tensor:
+        """Transform maps (B * T, C, h, w)."""
         given: tuple[object, ...] = (condition,)
         if self.attends:
             height, width = x.shape[-2:]
@@ -59,10 +75,7 @@ class Level(nn.Module):
             )
             given = (condition, self.frames, turn)
         for block in self.blocks:
-            if again:
-                x = checkpoint(block, x, *given, use_reentrant=False)
-            else:
-                x = block(x, *given)
+            x = run(block, x, *given)
         return x
 
 
@@ -116,22 +129,27 @@ class UViT(nn.Module):
         t : Tensor, shape (B, T), optional
             Noise times, for a network that is told them.
         again : bool
-            Whether the backward pass computes every block again rather than keep what it needs.
+            Whether the backward pass computes every part again rather than keep what it needs.
 
         Returns
         -------
         Tensor, shape (B * T, outputs, h, w)
         """
+        run = _recompute if again else _keep
         condition = self.condition(t)
         x = self.embed(x.contiguous(memory_format=torch.channels_last))
         across: list[tuple[Tensor, Tensor]] = []
         for level, down in zip(self.levels_down, self.down, strict=True):
-            x = level(x, condition, again=again)
-            below = down(x)
+            x = level(x, condition, run=run)
+            below = run(down, x)
             across.append((x, below))
             x = below
-        x = self.middle(x, condition, again=again)
+        x = self.middle(x, condition, run=run)
         for level, up in reversed(list(zip(self.levels_up, self.up, strict=True))):
             fine, coarse = across.pop()
-            x = level(fine + up(x - coarse), condition, again=again)
-        return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
+            x = level(fine + run(up, x - coarse), condition, run=run)
+        return F.pixel_shuffle(run(self._last, x), self.patch)
+
+    def _last(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(F.silu(self.norm(x)))
+        return out

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xwx.models.uvit.conditioning import Film
+from xwx.models.uvit.ring import close_ring
 
 __all__ = ["Down", "MapConv", "ResBlock", "Up"]
 
@@ -28,8 +29,7 @@ class MapConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
         if self.periodic:
-            # Not F.pad: it would undo the memory format that the convolution is fast in.
-            x = torch.cat([x[..., -1:], x, x[..., :1]], dim=-1)
+            x = close_ring(x, 1)
         y: Tensor = super().forward(x)
         return y
 

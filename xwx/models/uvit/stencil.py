@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xwx.models.schedule import Rectified
+from xwx.models.uvit.ring import close_ring
 
 __all__ = ["Stencil"]
 
@@ -72,7 +73,7 @@ class Stencil(nn.Module):
         share = (place - below)[:, None, None, None].to(x.dtype)
         kernels = torch.lerp(self.kernels[below], self.kernels[below + 1], share)
         r = self.radius
-        around = F.pad(x, (r, r, 0, 0), mode="circular" if self.periodic else "replicate")
+        around = close_ring(x, r) if self.periodic else F.pad(x, (r, r, 0, 0), mode="replicate")
         around = F.pad(around, (0, 0, r, r), mode="replicate")
         # every frame has kernels of its own: frames and channels become channels of one map
         y = F.conv2d(
