@@ -107,7 +107,8 @@ def test_guidance_by_it_is_optimal_interpolation(background):
     seen = unknown[index][:, index] + 0.01 * torch.eye(3)
     gain = unknown[:, index] @ torch.linalg.inv(seen)
     expected = mean + gain @ (observation.value - mean[index])
-    torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=1e-9)
+    # three values take three iterations, which round
+    torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=1e-8)
 
 
 def test_it_has_to_be_given():

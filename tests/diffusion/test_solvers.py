@@ -150,3 +150,26 @@ def test_a_member_that_is_not_finite_leaves_the_others_alone(solver):
     out = solver(Counted(broken), b, M).x
     torch.testing.assert_close(out[[0, 2]], torch.linalg.solve(matrix, b)[[0, 2]])
     assert torch.equal(out[1], torch.zeros(M, dtype=b.dtype))
+
+
+@pytest.mark.parametrize(
+    "enough", [{"relative": 1e-2}, {"absolute": 1e-2}, {"relative": 1e-4, "absolute": 3e-2}]
+)
+def test_cg_stops_each_member_where_it_is_near_enough(enough):
+    torch.manual_seed(5)
+    # diagonal, so that a member has the same bits alone
+    matrix = torch.diag(torch.logspace(-2, 0.5, 40, dtype=torch.float64))[None]
+    b = torch.randn(1, 40, dtype=torch.float64) * torch.tensor([[1.0], [50.0], [0.001]])
+    counted = Counted(matrix)
+    x = cg(counted, b, 200, **enough).x
+    left = (b - (matrix @ x[..., None])[..., 0]).square().mean(-1).sqrt()
+    size = b.square().mean(-1).sqrt()
+    bound = torch.maximum(
+        enough.get("relative", 0.0) * size, torch.tensor(enough.get("absolute", 0.0))
+    )
+    assert bool((left <= bound).all())
+    assert len(counted.asked) < 200
+    assert bool((x[2] == 0).all()) == ("absolute" in enough)  # it was near enough from the start
+    for member in range(3):
+        alone = cg(Counted(matrix), b[member : member + 1], 200, **enough).x
+        assert torch.equal(alone[0], x[member])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import xwx
 from xwx.models.card import bundled_models
+from xwx.models.wind import WindConfig
 from xwx.training.config import read_config
 
 NAMES = sorted(bundled_models())
@@ -33,7 +35,11 @@ def test_the_file_beside_it_describes_it(name: str) -> None:
     assert config.data.channels == model.spec.channels
     assert config.data.train[1] < config.data.valid[0] < config.data.valid[1] < config.data.test[0]
     built = json.loads((folder / "model.json").read_text())["config"]
-    for key, value in config.network.items():
+    wanted = dict(config.network)
+    if "preset" in wanted:
+        wanted |= json.loads(json.dumps(asdict(WindConfig.preset(wanted.pop("preset")))))
+        wanted |= {key: value for key, value in config.network.items() if key != "preset"}
+    for key, value in wanted.items():
         assert built[key] == value, key
     assert model.card.licence == config.card["licence"] == "Apache-2.0"
     text = (folder / "train.toml").read_text()
@@ -75,3 +81,24 @@ def test_the_seventy_channels_forecast() -> None:
     z500 = ours.z.sel(level=500).squeeze()
     assert float(z500.sel(lead_time=day)) < 60
     assert float(z500.sel(lead_time=10 * day)) < 615  # the climatology's
+
+
+def test_the_prior_makes_states_of_their_means() -> None:
+    """Bounds with a quarter to spare; three members, of one window."""
+    ds = xwx.tutorial.open_dataset("era5-winter").sel(
+        valid_time=slice("2026-01-25T00", "2026-01-26T00")
+    )
+    model = xwx.load("wind-era5-mini", device="cpu")
+    cells = xwx.Grid.regular(18, 36, poles=False)
+    coarse = ds.wx.regrid(cells, "conservative")
+    fine = coarse.wx.downscale(
+        model, members=3, seed=0, sampling=xwx.Sampling(guidance="background")
+    )
+    smooth = coarse.wx.regrid(model.spec.grid, "linear")
+    ours, theirs = (
+        float(state.wx.verify(ds[["msl"]], "rmse")["msl"].mean())
+        for state in (fine[["msl"]].mean("member", keep_attrs=True), smooth[["msl"]])
+    )
+    assert ours < 0.9 * theirs
+    assert ours < 190  # 145 measured
+    assert float(fine.residual.mean()) < 2

@@ -22,8 +22,10 @@ Solver = Literal["gmres", "cg"]
 _SOLVERS = {"gmres": gmres, "cg": cg}
 #: Of the systems that hold no denoiser: they cost calls of the operator only.
 _CHEAP_ITERATIONS = 20
-#: A background's systems are worse conditioned, and as cheap.
+#: A background's systems are worse conditioned, and as cheap. They are solved until what is left is
+#: a thousandth of the misfit, or a hundredth of the observations' errors.
 _BACKGROUND_ITERATIONS = 100
+_ENOUGH = {"relative": 1e-3, "absolute": 1e-2}
 #: Each strict value is a pass backward through the denoiser at the last step.
 _STRICT_LIMIT = 32
 
@@ -233,7 +235,7 @@ class Guidance:
             def whole(w: Tensor) -> Tensor:
                 return w + sight.see(tweedie.spread(sight.back(w)))
 
-            u = cg(whole, b, _BACKGROUND_ITERATIONS).x
+            u = cg(whole, b, _BACKGROUND_ITERATIONS, **_ENOUGH).x
         elif self.mode == "pigdm":
             u = _isotropic_solution(sight, variance)
         elif self.mode == "tmpd":

@@ -86,7 +86,14 @@ def gmres(matvec: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Sol
     return Solution(_combined(weights, basis[:done], b), weights)
 
 
-def cg(matvec: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Solution:
+def cg(
+    matvec: Callable[[Tensor], Tensor],
+    b: Tensor,
+    iterations: int,
+    *,
+    relative: float = 0.0,
+    absolute: float = 0.0,
+) -> Solution:
     """Conjugate gradients from x = 0, for symmetric positive A, with a check that it is.
 
     A member whose direction p has no positive curvature, ``p' A p <= 0``, keeps the iterate it
@@ -99,6 +106,9 @@ def cg(matvec: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Soluti
     b : Tensor, shape (B, M)
     iterations : int
         Calls of `matvec`, at most.
+    relative, absolute : float
+        A member is done where the root mean square of ``b - A x`` is below `absolute`, or below
+        `relative` times that of b; by default where rounding leaves nothing to gain.
 
     Returns
     -------
@@ -108,11 +118,11 @@ def cg(matvec: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Soluti
     ----------
     Hestenes and Stiefel (1952), https://doi.org/10.6028/jres.049.044.
     """
-    tiny = (_ROUNDINGS * torch.finfo(b.dtype).eps) ** 2
+    relative = max(relative, _ROUNDINGS * torch.finfo(b.dtype).eps)
     r, p = b, b
     square = (r * r).sum(-1)
-    enough = tiny * square
-    active = square > 0
+    enough = (relative**2 * square).clamp(min=absolute**2 * b.shape[-1])
+    active = square > enough
     directions, weights = [], []
     for _ in range(iterations):
         if not bool(active.any()):
