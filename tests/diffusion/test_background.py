@@ -83,8 +83,12 @@ def test_it_is_the_posterior_covariance(background, times, free):
         )
 
 
-def test_guidance_by_it_is_optimal_interpolation(background):
-    """With its own posterior mean as denoiser, the guided mean is that of all that is known."""
+def test_guidance_by_it_is_optimal_interpolation(background, monkeypatch):
+    """With its own posterior mean as denoiser, the guided mean is that of all that is known.
+
+    To rounding where the system is solved to the end, and else to a hundredth of the errors of
+    observation, or a thousandth of the misfit.
+    """
     t = torch.full((1, FRAMES), 0.6, dtype=torch.float64)
     free = torch.ones(1, FRAMES, dtype=torch.bool)
     multiply = background.spread(t, free, SCHEDULE)
@@ -94,6 +98,7 @@ def test_guidance_by_it_is_optimal_interpolation(background):
     unknown = torch.stack(
         [multiply(e.view(1, *shape)).flatten() for e in torch.eye(count).double()]
     )
+    torch.manual_seed(3)
     z = torch.randn(1, *shape, dtype=torch.float64)
 
     def denoise(z, t):
@@ -103,12 +108,15 @@ def test_guidance_by_it_is_optimal_interpolation(background):
     observation = Observation(Observe(index, shape), torch.tensor([1.0, -2.0, 0.5]).double(), 0.01)
     guidance = Guidance(observation, mode="background", background=background, safeguard=False)
     found = guidance(denoise, z, t, SCHEDULE, free)
+    monkeypatch.setattr("xwx.diffusion.guidance._ENOUGH", {})
+    exact = guidance(denoise, z, t, SCHEDULE, free)
     mean = denoise(z, t).flatten()
     seen = unknown[index][:, index] + 0.01 * torch.eye(3)
     gain = unknown[:, index] @ torch.linalg.inv(seen)
     expected = mean + gain @ (observation.value - mean[index])
-    # three values take three iterations, which round
-    torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=1e-8)
+    torch.testing.assert_close(exact.flatten(), expected, rtol=0, atol=1e-9)
+    misfit = float((observation.value - mean[index]).square().mean().sqrt())
+    torch.testing.assert_close(found, exact, rtol=0, atol=max(1e-3, 1e-3 * misfit))
 
 
 def test_it_has_to_be_given():
