@@ -114,7 +114,8 @@ def test_guidance_by_it_is_optimal_interpolation(background, monkeypatch):
     seen = unknown[index][:, index] + 0.01 * torch.eye(3)
     gain = unknown[:, index] @ torch.linalg.inv(seen)
     expected = mean + gain @ (observation.value - mean[index])
-    torch.testing.assert_close(exact.flatten(), expected, rtol=0, atol=1e-9)
+    # of the order of 1e-9: three iterations of a system whose condition is about 1e3
+    torch.testing.assert_close(exact.flatten(), expected, rtol=0, atol=1e-8)
     misfit = float((observation.value - mean[index]).square().mean().sqrt())
     torch.testing.assert_close(found, exact, rtol=0, atol=max(1e-3, 1e-3 * misfit))
 
