@@ -563,3 +563,11 @@ def test_the_log_of_a_prior_has_its_own_columns(prior: Path) -> None:
     ratios = [float(v) for k, v in rows[-1].items() if k.startswith("ratio ")]
     assert len(ratios) == 2 * 5 * 2
     assert float(rows[-1]["score"]) == pytest.approx(np.mean(ratios))
+
+
+def test_a_static_field_that_the_data_lack_is_named(tmp_path: Path) -> None:
+    text = (BUNDLED.parents[1] / "wind-era5-mini/train.toml").read_text()
+    text = text.replace('preset = "wind_mini"', 'preset = "wind_tiny"\nstatic = ["lsm"]', 1)
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(xwx.errors.ConfigError, match=r"static names 'lsm'.*leave it out"):
+        train(tmp_path / "c.toml", out=tmp_path / "run", progress=False)

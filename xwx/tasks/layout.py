@@ -78,7 +78,8 @@ def with_residuals(
     dims = ("constraint", dim) if members is None else ("constraint", "member", dim)
     data = values[:, 0] if members is None else values
     return fc.assign(residual=(dims, data, RESIDUAL)).assign_coords(
-        constraint=("constraint", list(names), {"long_name": "constraint"})
+        # objects, not fixed-length strings, which no Zarr specification knows
+        constraint=("constraint", np.array(list(names), dtype=object), {"long_name": "constraint"})
     )
 
 

@@ -7,14 +7,13 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
 from xwx.errors import ConfigError
 from xwx.fields import latitude_weights
@@ -25,15 +24,14 @@ from xwx.models.registry import load
 from xwx.options import get_options
 from xwx.spec import Spec
 from xwx.tasks.archive import make_archive, make_spec, open_training_data
+from xwx.tasks.prepare import set_static, set_statistics
 from xwx.tasks.report import report
 from xwx.training.checks import check_periods, check_stage, farthest
 from xwx.training.config import Period, TrainConfig, read_config
-from xwx.training.data import Archive, statistics
+from xwx.training.data import Archive
 from xwx.training.distributed import Processes, processes
-from xwx.training.mean_state import mean_state
 from xwx.training.memory import set_memory
 from xwx.training.trainer import LOG, STATE, Trainer
-from xwx.training.waves import neighbours, waves
 
 __all__ = ["train"]
 
@@ -122,7 +120,8 @@ class _Run:
         if start is None:
             if self.config.finetuning is None:
                 path = self.folder / "model"
-            self._set_statistics(network, archives[0])
+            set_statistics(network, archives[0], self.group)
+            set_static(network, ds)
             self._fit("training", network, archives, path)
         if self.config.finetuning is not None:
             if start is None:
@@ -179,37 +178,6 @@ class _Run:
                 for name in (STATE, LOG):
                     (folder / name).unlink(missing_ok=True)
         self.group.wait()
-
-    def _set_statistics(self, network: Any, archive: Archive) -> None:
-        """Give the network what is known of the training period, found by the first process.
-
-        Mean, standard deviation and that of one step's change; of a prior that asks for it also
-        the mean state, and how alike neighbours are.
-        """
-        weights = latitude_weights(archive.spec.grid.rows)
-
-        def shared(*shape: int, find: Callable[[], Tensor]) -> Tensor:
-            value = find().float().contiguous() if self.group.first else torch.zeros(shape)
-            self.group.share_(value)
-            return value
-
-        channels = len(archive.spec.channels)
-        found = shared(3, channels, find=lambda: torch.stack(statistics(archive, weights)))
-        network.set_statistics(*found)
-        mean, std = found[:2, :, None, None]
-        if getattr(network, "mean_state", torch.empty(0)).numel():
-            shape = (channels, *archive.spec.grid.shape)
-            state = shared(*shape, find=lambda: mean_state(archive, weights, mean, std))
-            network.set_mean_state(state)
-            mean = mean + std * state
-        stencil = getattr(network, "stencil", None)
-        if stencil is None and not getattr(network, "spectrum", torch.empty(0)).numel():
-            return
-        found_waves = waves(archive, weights, mean, std)  # small: each process finds the same
-        if stencil is not None:
-            reach = 2 * stencil.radius
-            network.set_neighbours(neighbours(found_waves.spectrum, found_waves.columns, reach))
-        network.set_waves(found_waves.spectrum, found_waves.memory)
 
     def _pretrained(self, path: Path) -> Model:
         """Return the best model of the first stage."""
