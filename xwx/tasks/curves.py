@@ -74,7 +74,11 @@ def draw_curves(folder: str | os.PathLike[str], path: str | os.PathLike[str] | N
     panels[1].set(yscale="log")
     if stages[0].denoises:
         _draw_column(panels[2], stages, "loss", "loss", "mean training loss since the last score")
-        panels.pop().remove()
+        free = panels.pop()
+        free.set_axis_off()
+        free.legend(
+            *panels[0].get_legend_handles_labels(), title="noise time", ncols=2, loc="center"
+        )
     else:
         title = "angle of the loss: 0 latitudes, π/2 variables"
         _draw_column(panels[2], stages, "theta", "theta [rad]", title)
@@ -125,8 +129,9 @@ def _draw_scores(axes: Axes, stages: list[_Stage]) -> None:
                 label = None
     blind = stages[0].denoises
     rival = "the best estimate cell by cell" if blind else "persistence"
-    axes.set(ylabel=f"RMSE over that of {rival}", title=" | ".join(stage.name for stage in stages))
-    axes.legend(title="noise time" if blind else "lead time", fontsize="small", ncols=2)
+    axes.set(ylabel=f"RMSE over that of\n{rival}", title=" | ".join(stage.name for stage in stages))
+    if not blind:  # which has a panel for it
+        axes.legend(title="lead time", fontsize="small", ncols=2)
 
 
 def _draw_column(axes: Axes, stages: list[_Stage], name: str, label: str, title: str) -> None:
