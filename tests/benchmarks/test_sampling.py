@@ -22,7 +22,7 @@ from xwx import Channel, Grid, Spec
 from xwx.models.card import Card
 from xwx.models.checkpoint import Model
 from xwx.models.wind import Wind, WindConfig
-from xwx.tasks.posterior import posterior, scene_of
+from xwx.tasks.sampling.posterior import posterior, scene_of
 
 CHANNELS, ROWS, COLUMNS = 2, 73, 144  # of the bundled prior
 
@@ -121,8 +121,8 @@ COSTS = """
     from xwx.models.card import Card
     from xwx.models.checkpoint import Model
     from xwx.models.wind import Wind, WindConfig
-    from xwx.tasks.posterior import posterior, scene_of
-    from xwx.tasks.room import sampling_footprint
+    from xwx.tasks.sampling.posterior import posterior, scene_of
+    from xwx.tasks.sampling.room import sampling_footprint
 
     torch.set_num_threads(1)
     mode, iterations, again, count, (size, rows, columns) = map(json.loads, sys.argv[1:])

@@ -8,7 +8,7 @@ import pytest
 from xwx.errors import MismatchError
 from xwx.fields import Horizontal
 from xwx.spec import Grid
-from xwx.tasks.cover import cover
+from xwx.tasks.sampling.cover import cover
 
 GRID = Grid.regular(16, 32, poles=False)  # 11.25 degrees
 ROUND = np.arange(8) * 45.0

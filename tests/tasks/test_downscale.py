@@ -579,9 +579,9 @@ def test_a_model_that_cannot_be_sampled(worlds, coarse):
 
 def test_the_first_generative_model_that_fits(white, worlds, coarse, monkeypatch):
     installed = {"toy": worlds.toy(), "white": white(), "other": white()}
-    monkeypatch.setattr("xwx.tasks.sampled.list_models", lambda: installed)
-    monkeypatch.setattr("xwx.tasks.sampled.find_spec", lambda name: installed[name].spec)
-    monkeypatch.setattr("xwx.tasks.sampled.load", lambda name, device: installed[name])
+    monkeypatch.setattr("xwx.tasks.sampling.sampled.list_models", lambda: installed)
+    monkeypatch.setattr("xwx.tasks.sampling.sampled.find_spec", lambda name: installed[name].spec)
+    monkeypatch.setattr("xwx.tasks.sampling.sampled.load", lambda name, device: installed[name])
     assert coarse.wx.downscale(sampling=QUICK).attrs["xwx_model"] == "white"
     with pytest.raises(ModelNotFoundError) as caught:
         coarse[["t2m"]].rename(t2m="snow").drop_attrs().wx.downscale()
@@ -589,7 +589,7 @@ def test_the_first_generative_model_that_fits(white, worlds, coarse, monkeypatch
     del installed["white"], installed["other"]
     with pytest.raises(ModelNotFoundError, match="deterministic"):
         coarse.wx.downscale()
-    monkeypatch.setattr("xwx.tasks.sampled.list_models", dict)
+    monkeypatch.setattr("xwx.tasks.sampling.sampled.list_models", dict)
     with pytest.raises(ModelNotFoundError, match="none is installed"):
         coarse.wx.downscale()
     assert catalogue.list_models()

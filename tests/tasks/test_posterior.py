@@ -22,7 +22,7 @@ from xwx.fields import forcings
 from xwx.models.card import Card
 from xwx.models.checkpoint import Model
 from xwx.models.wind import Wind, WindConfig
-from xwx.tasks.posterior import demands, generative, posterior, scene_of
+from xwx.tasks.sampling.posterior import demands, generative, posterior, scene_of
 
 GRID = Grid.regular(2, 4, poles=False)
 FRAMES, SHAPE = 3, (2, 2, 4)  # of a window; channels, rows, columns

@@ -14,9 +14,9 @@ from xwx.constraints.scene import Constraint, Scene
 from xwx.diffusion.settings import Sampling
 from xwx.models.checkpoint import Model
 from xwx.tasks.arguments import whole_number
-from xwx.tasks.guiding import bind_all, numbered
-from xwx.tasks.posterior import Drawn, demands, generative, posterior, scene_of
 from xwx.tasks.run import remembered, run, valid_times
+from xwx.tasks.sampling.guiding import bind_all, numbered
+from xwx.tasks.sampling.posterior import Drawn, demands, generative, posterior, scene_of
 
 __all__ = ["Engine", "Rolled", "Sampled", "engine"]
 

@@ -26,7 +26,7 @@ from xwx.tasks.choose import choose_model
 from xwx.tasks.machine import free_disk, free_on_device, free_ram, speed_of
 from xwx.tasks.planned import Plan, human_size
 from xwx.tasks.result import Result, result_of
-from xwx.tasks.room import members_at_once, sampling_footprint
+from xwx.tasks.sampling.room import members_at_once, sampling_footprint
 from xwx.tasks.shortage import disk_problems, ram_problems
 from xwx.tasks.starts import Starts, find_starts
 

@@ -21,11 +21,11 @@ from xwx.fields.reports import along_stations
 from xwx.models.checkpoint import Model
 from xwx.spec import Spec
 from xwx.tasks.arguments import listed, refuse_other, seed_number, whole_number
-from xwx.tasks.held import held_alone, held_channels
-from xwx.tasks.observed import Mask, Observed, embedded, observed
-from xwx.tasks.onto import Layout, on_the_grid, on_the_models_own, same_cells
-from xwx.tasks.sampled import Samples, choose_prior, gathered, settled
-from xwx.tasks.series import series_of, time_of
+from xwx.tasks.sampling.held import held_alone, held_channels
+from xwx.tasks.sampling.observed import Mask, Observed, embedded, observed
+from xwx.tasks.sampling.onto import Layout, on_the_grid, on_the_models_own, same_cells
+from xwx.tasks.sampling.sampled import Samples, choose_prior, gathered, settled
+from xwx.tasks.sampling.series import series_of, time_of
 
 __all__ = ["reconstruct"]
 

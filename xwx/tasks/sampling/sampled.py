@@ -22,8 +22,8 @@ from xwx.models.registry import find_spec, list_models, load
 from xwx.options import get_options
 from xwx.spec import Spec
 from xwx.tasks.layout import by_member, drop_packing, with_residuals
-from xwx.tasks.onto import Layout
-from xwx.tasks.posterior import demands, generative, posterior, scene_of
+from xwx.tasks.sampling.onto import Layout
+from xwx.tasks.sampling.posterior import demands, generative, posterior, scene_of
 from xwx.version import __version__
 
 __all__ = ["Samples", "choose_prior", "gathered", "settled"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xwx.errors import MismatchError, Problem
 from xwx.fields import Frame, dequantify, find_coordinates
 from xwx.spec import Grid
-from xwx.tasks.cover import Cover
+from xwx.tasks.sampling.cover import Cover
 
 __all__ = ["Observed", "embedded", "observed"]
 

@@ -25,9 +25,9 @@ from xwx.diffusion.settings import Sampling
 from xwx.errors import XwxError, XwxWarning
 from xwx.fields import forcings
 from xwx.models.checkpoint import Model
-from xwx.tasks.guiding import Demands, bind_all, deviations
-from xwx.tasks.room import frozen, members_at_once
 from xwx.tasks.run import precision, valid_times
+from xwx.tasks.sampling.guiding import Demands, bind_all, deviations
+from xwx.tasks.sampling.room import frozen, members_at_once
 
 __all__ = ["Drawn", "demands", "generative", "posterior", "scene_of"]
 

@@ -16,9 +16,9 @@ from xwx.fields.orient import Turn, turn_columns, turn_rows
 from xwx.fields.units import held_unit, is_quantified, magnitudes, quantity
 from xwx.fields.variables import table
 from xwx.spec import Grid, Spec
-from xwx.tasks.cover import Cover, cover
-from xwx.tasks.held import held_channels
-from xwx.tasks.named import Named, measured, with_named
+from xwx.tasks.sampling.cover import Cover, cover
+from xwx.tasks.sampling.held import held_channels
+from xwx.tasks.sampling.named import Named, measured, with_named
 
 __all__ = ["Layout", "on_the_grid", "on_the_models_own", "same_cells"]
 
