@@ -405,3 +405,15 @@ def test_of_two_writers_the_second_leaves_the_store_of_the_first_alone(tmp_path)
         second.begin(ds, ds[["time"]])
     first.finish()
     xr.testing.assert_identical(first.open().load(), ds)
+
+
+@pytest.mark.parametrize("dtype", [str, object])
+def test_text_beside_the_data_is_text(worlds, tmp_path, dtype):
+    ds = worlds.dataset()
+    names = np.array([f"row {n}" for n in range(ds.sizes["latitude"])], dtype=dtype)
+    ds = ds.assign_coords(name=("latitude", names))
+    path = tmp_path / "fc.zarr"
+    kept = ds.wx.forecast(worlds.toy(), steps=2, store=path)
+    assert list(kept["name"].values) == list(names)
+    with xr.open_zarr(path) as again:
+        assert list(again["name"].values) == list(names)

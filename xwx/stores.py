@@ -98,7 +98,7 @@ class StepStore:
         for variable in first.coords.values():
             if variable.dtype.kind == "M":
                 self._unit = np.datetime_data(variable.dtype)[0]
-            self._cftime |= variable.dtype.kind == "O" and _is_cftime(variable.values.flat[0])
+            self._cftime |= _holds_cftime(variable.variable)
         self.begun = True
 
     def write(self, step: xr.Dataset, where: Mapping[str, int]) -> None:
@@ -173,7 +173,7 @@ def _encoding(
     The packing of the input to integers is not kept: a forecast may leave its range.
     """
     encoding: dict[str, Any] = {}
-    if variable.dtype.kind in "MO":
+    if variable.dtype.kind == "M" or _holds_cftime(variable):
         encoding = _clock(variable)
         if "calendar" in variable.encoding:
             encoding["calendar"] = variable.encoding["calendar"]
@@ -187,6 +187,11 @@ def _encoding(
     if variable.dtype.kind == "f" and along:
         encoding["_FillValue"] = np.nan
     return encoding
+
+
+def _holds_cftime(variable: xr.Variable) -> bool:
+    """Whether its objects are times, and not text, say."""
+    return variable.dtype == object and variable.size > 0 and _is_cftime(variable.values.flat[0])
 
 
 def _is_cftime(value: Any) -> bool:
