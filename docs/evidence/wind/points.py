@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from common import FINE, TIME, Floats, Prior, Row, Weeks, baseline_row, model_row, publish, rmse
+from common import (
+    FINE,
+    TIME,
+    WAYS,
+    Floats,
+    Prior,
+    Row,
+    Weeks,
+    baseline_row,
+    model_row,
+    publish,
+    rmse,
+)
 from covariances import COLUMNS, Interpolation, Observed, chord, directions_of, flat
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
@@ -35,9 +47,10 @@ def run(weeks: Weeks, prior: Prior) -> None:
     for share in SHARES:
         chosen = draw(weeks, share, 0)
         rows = [*kriging_rows(weeks, chosen), *optimal_rows(weeks, chosen, share)]
-        sample = model_sample(weeks, prior, share)
-        if sample is not None:
-            rows.append(model_row("WIND", sample, weeks, vorticity=False))
+        for way in WAYS:
+            sample = model_sample(weeks, prior, share, way)
+            if sample is not None:
+                rows.append(model_row(way, sample, weeks, vorticity=False))
         parts[f"From {share:.0%} of the points ({len(chosen)})"] = rows
     publish("points", parts)
 
@@ -170,7 +183,7 @@ def powers(count: int) -> Floats:
     return found
 
 
-def model_sample(weeks: Weeks, prior: Prior, share: float) -> xr.Dataset | None:
+def model_sample(weeks: Weeks, prior: Prior, share: float, way: str) -> xr.Dataset | None:
     """Return the model's ensemble for the reported week; None without a model."""
     seen = np.zeros(FINE.shape, dtype=bool)
     seen.ravel()[draw(weeks, share, 0)] = True
@@ -178,7 +191,7 @@ def model_sample(weeks: Weeks, prior: Prior, share: float) -> xr.Dataset | None:
     observed = weeks.report.assign(
         msl=weeks.report["msl"].where(mask), vo=weeks.report["vo"].where(False)
     )
-    return prior.sampled(f"points-{share:g}", lambda **how: observed.wx.reconstruct(**how))
+    return prior.sampled(f"points-{share:g}", lambda **how: observed.wx.reconstruct(**how), way)
 
 
 def _weeks(weeks: Weeks) -> dict[str, xr.Dataset]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import xarray as xr
-from common import Prior, Row, Weeks, baseline_row, model_row, publish
+from common import WAYS, Prior, Row, Weeks, baseline_row, model_row, publish
 from covariances import Interpolation, Observed
 from interpolate import bicubic, bilinear, conservative, consistent, to_cells
 
@@ -21,9 +21,10 @@ def run(weeks: Weeks, prior: Prior) -> None:
     parts = {}
     for degrees, cells in CELLS.items():
         rows = baselines(weeks, cells)
-        sample = model_sample(weeks, prior, degrees)
-        if sample is not None:
-            rows.append(model_row("WIND", sample, weeks))
+        for way in WAYS:
+            sample = model_sample(weeks, prior, degrees, way)
+            if sample is not None:
+                rows.append(model_row(way, sample, weeks))
         parts[f"From cells of {degrees} degrees"] = rows
     publish("space", parts)
 
@@ -47,7 +48,7 @@ def baselines(weeks: Weeks, cells: Grid) -> list[Row]:
     return rows
 
 
-def model_sample(weeks: Weeks, prior: Prior, degrees: str) -> xr.Dataset | None:
+def model_sample(weeks: Weeks, prior: Prior, degrees: str, way: str) -> xr.Dataset | None:
     """Return the model's ensemble for the reported week; None without a model."""
     coarse = to_cells(weeks.report, CELLS[degrees])
-    return prior.sampled(f"space-{degrees}", lambda **how: coarse.wx.downscale(**how))
+    return prior.sampled(f"space-{degrees}", lambda **how: coarse.wx.downscale(**how), way)

@@ -29,7 +29,7 @@ def run(weeks: Weeks, prior: Prior) -> None:
             weeks.report, known.chosen(empirical=True)
         ),
     }
-    sample = model_sample(weeks, prior, "10")
+    sample = model_sample(weeks, prior, "10", "WIND")
     if sample is not None:
         sample = sample[["msl", "vo"]]
         fields["WIND, mean of the members"] = sample.mean("member", keep_attrs=True)
