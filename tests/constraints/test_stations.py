@@ -193,6 +193,20 @@ def test_the_faults_of_reports_are_named_at_once(small):
     assert made["values"].sizes["station"] == 3
 
 
+@pytest.mark.parametrize("value", [9999.0, -999.0])
+def test_longitudes_beyond_two_turns_are_no_place(small, value):
+    scene, x = small.scene(3)
+    obs = stations(small.labelled(x.numpy(), scene.times)[["msl"]])
+    obs["lon"][1] = value
+    with pytest.raises(MismatchError) as error:
+        Observe(obs).bind(scene)
+    (problem,) = error.value.problems
+    assert f"{value:g}" in problem.message
+    made = {"values": obs}
+    exec(problem.remedy, made)
+    assert made["values"].sizes["station"] == 3
+
+
 def test_places_that_are_variables_are_to_be_made_coordinates(small):
     scene, x = small.scene(3)
     obs = stations(small.labelled(x.numpy(), scene.times)[["msl"]])

@@ -611,3 +611,28 @@ def test_the_first_generative_model_that_fits(white, worlds, coarse, monkeypatch
 def test_arguments_that_make_no_sense(white, coarse, arguments, error):
     with pytest.raises(error, match=next(iter(arguments))):
         coarse.wx.downscale(white(), **arguments)
+
+
+@pytest.mark.parametrize("held", ["attrs", "encoding"])
+def test_bounds_that_were_left_behind_are_missed(white, worlds, held):
+    daily = means_over(worlds.dataset(8), "1D")
+    middle = daily.assign_coords(time=daily.time + 12 * HOURS)
+    getattr(middle.time, held)["bounds"] = "time_bnds"
+    found = problems(lambda: middle.wx.downscale(white(), freq="6h"))
+    assert list(found) == ["missing-bounds"]
+    assert "'time_bnds'" in found["missing-bounds"].message
+    assert f'ds["time"].{held}.pop("bounds")' in found["missing-bounds"].remedy
+    getattr(middle.time, held).pop("bounds")
+    out = middle.wx.downscale(white(), freq="6h", noise=NOISE, sampling=QUICK)
+    assert out.time.values[0] == middle.time.values[0]
+
+
+@pytest.mark.parametrize("calendar", ["datetime64", "noleap"])
+def test_means_over_part_of_a_step(white, worlds, calendar):
+    ds = worlds.dataset(9).isel(time=slice(0, None, 3))
+    ds = ds.assign_coords(time=worlds.times(9)[0] + np.arange(3) * 9 * HOURS)
+    if calendar != "datetime64":
+        ds = ds.convert_calendar(calendar, use_cftime=True)
+    found = problems(lambda: ds.wx.downscale(white(), freq="6h"))
+    assert list(found) == ["wrong-period"]
+    assert "9 h" in found["wrong-period"].message

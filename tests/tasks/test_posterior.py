@@ -295,13 +295,21 @@ def test_the_problems_of_all_constraints_come_together_before_anything_runs(tiny
         drawn(tiny, constraints=Demand(None))
 
 
-def test_a_constraint_that_is_missed_by_far_is_said_once(tiny):
+@pytest.mark.parametrize(
+    ("guidance", "variance", "words"),
+    [
+        ("mmps", 1e-2, r"more iterations come nearer, .*iterations=6\); where constraints"),
+        ("dps", 1e-2, r"20\S+: where constraints contradict"),
+        ("mmps", 1e-6, r"another unit than theirs, fill values"),
+    ],
+)
+def test_a_constraint_that_is_missed_by_far_is_said_once(tiny, guidance, variance, words):
     def observe(covered):
         operator = Observe(torch.tensor([5]), (FRAMES, 2, 8, 16))
-        return Observation(operator, torch.tensor([285.0]), 1e-6)
+        return Observation(operator, torch.tensor([285.0]), variance)
 
-    with pytest.warns(XwxWarning, match=r"'demand' is missed by .*iterations=6") as caught:
-        list(drawn(tiny, 2, 7, [Demand(observe)]))
+    with pytest.warns(XwxWarning, match=f"'demand' is missed by .*{words}") as caught:
+        list(drawn(tiny, 2, 7, [Demand(observe)], guidance=guidance))
     assert len(caught) == 1
 
 

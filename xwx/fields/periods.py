@@ -97,9 +97,10 @@ def periods_of(
     """
     when = np.atleast_1d(ds[time_name].values)
     source = {**ds[time_name].encoding, **ds[time_name].attrs}
-    bounds = ds.variables.get(source.get("bounds"))
-    if bounds is not None:
-        return _bounded(bounds, when, ds[time_name].dims, str(source["bounds"]))
+    if (named := source.get("bounds")) is not None:
+        if named not in ds.variables:
+            return _lost(ds, time_name, str(named))
+        return _bounded(ds.variables[named], when, ds[time_name].dims, str(named))
     if length is None:
         steps = np.unique(np.diff(when)) if when.size > 1 else np.empty(0)
         if steps.size != 1:
@@ -112,6 +113,22 @@ def periods_of(
         return Periods(starts, starts + np.timedelta64(length))
     starts = when - before
     return Periods(starts, starts + length)
+
+
+def _lost(ds: xr.Dataset, time_name: str, bounds: str) -> Problem:
+    held = "attrs" if "bounds" in ds[time_name].attrs else "encoding"
+    return Problem(
+        kind="missing-bounds",
+        where=time_name,
+        message=(
+            f"its bounds {bounds!r} say over which periods values are means, and the Dataset does "
+            "not hold them (selecting variables leaves them behind)"
+        ),
+        remedy=(
+            f'ds = ds.assign_coords({bounds}=SOURCE["{bounds}"])  # or '
+            f'ds["{time_name}"].{held}.pop("bounds"), if each time begins its period'
+        ),
+    )
 
 
 def _span(step: Any) -> timedelta:

@@ -24,6 +24,10 @@ __all__ = ["Reports", "along_stations", "reports"]
 Floats = NDArray[np.float64]
 
 
+#: Longitudes begin at -180 or at 0, and some go on for a turn; further out there is none.
+_FARTHEST = 720.0
+
+
 @dataclass(frozen=True, eq=False)
 class Reports:
     """What stations measured, with gaps.
@@ -124,6 +128,19 @@ def reports(ds: xr.Dataset, spec: Spec) -> tuple[Reports | None, list[Problem]]:
 def _place_problems(ds: xr.Dataset, names: tuple[str, str], station: str) -> list[Problem]:
     """Return the problem of stations that are nowhere."""
     pair = [magnitudes(ds.variables[name]).astype(np.float64) for name in names]
+    far = np.abs(pair[1]) > _FARTHEST
+    if far.any():
+        return [
+            Problem(
+                kind="no-longitude",
+                where=names[1],
+                message=(
+                    f"{far.sum()} of {far.size} values lie beyond two turns, "
+                    f"{pair[1][far][0]:g} first: no place on the globe, a fill value perhaps"
+                ),
+                remedy=f'ds = ds.isel({station}=(abs(ds["{names[1]}"]) <= 720).values)',
+            )
+        ]
     lost = ~np.isfinite(pair[0]) | ~np.isfinite(pair[1])
     if lost.any():
         return [

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import numpy as np
@@ -190,12 +191,28 @@ def _periods(coarse: xr.Dataset, spec: Spec, what: str) -> Series:
         periods.starts.min().astype(times.dtype) if times.dtype.kind == "M" else min(periods.starts)
     )
     clock, slack = Clock(np.array([first]), spec.step), ROUNDING / spec.step
-    begins, ends = (
-        np.ceil(clock.steps(edge) - slack).astype(int) for edge in (periods.starts, periods.ends)
-    )
+    edges = [clock.steps(edge) for edge in (periods.starts, periods.ends)]
+    steps = edges[1] - edges[0]
+    if (broken := np.abs(steps - np.round(steps)) > 2 * slack).any():
+        raise MismatchError([_broken(float(steps[broken][0]), spec, name)], what)
+    begins, ends = (np.ceil(edge - slack).astype(int) for edge in edges)
     covered = sorted({n for pair in zip(begins, ends, strict=True) for n in range(*pair)})
     last = max(covered, default=0)
     return Series(between(first, last + 1, spec.step), tuple(covered))
+
+
+def _broken(steps: float, spec: Spec, name: str) -> Problem:
+    """Return the problem of a period that is no whole number of steps."""
+    step = hours(spec.step)
+    return Problem(
+        kind="wrong-period",
+        where=name,
+        message=(
+            f"a mean over {steps * (spec.step / timedelta(hours=1)):g} h is none of states {step} "
+            "apart: they would belong to two periods"
+        ),
+        remedy=f"give means over a whole number of steps of {step}",
+    )
 
 
 def _of_moments(layout: Layout, name: str) -> Layout:

@@ -33,6 +33,8 @@ __all__ = ["Drawn", "demands", "generative", "posterior", "scene_of"]
 
 #: Root mean square residuals beyond this many standard deviations are no noise.
 _FAR = 4.0
+#: And beyond this many, no sampler is to blame.
+_ABSURD = 100.0
 
 
 def generative(model: Model) -> bool:
@@ -276,15 +278,27 @@ class _Shared:
             worst = float(np.max(values))
             if worst > _FAR and name not in self._warned:  # NaN is where there is no demand
                 self._warned.add(name)
-                more = 2 * self.sampling.iterations
                 warnings.warn(
                     f"the constraint {name!r} is missed by {worst:.1f} times its noise in the "
-                    f"window from {self.scene.times[window.start]}: more iterations come nearer, "
-                    f"sampling=xwx.Sampling(iterations={more}); where constraints contradict each "
-                    "other, or the model, a larger noise says so",
+                    f"window from {self.scene.times[window.start]}: {self._remedy(worst)}",
                     XwxWarning,
                     stacklevel=2,
                 )
+
+    def _remedy(self, worst: float) -> str:
+        """Say what brings samples nearer to a constraint that they miss."""
+        if worst > _ABSURD:
+            return (
+                "so far off are values of another unit than theirs, fill values that are not NaN, "
+                "or a noise that is far too small"
+            )
+        contradict = "where constraints contradict each other, or the model, a larger noise says so"
+        if self.sampling.guidance != "mmps":
+            return contradict
+        more = 2 * self.sampling.iterations
+        return (
+            f"more iterations come nearer, sampling=xwx.Sampling(iterations={more}); {contradict}"
+        )
 
     def finite(self, states: NDArray[np.float32], window: Window) -> None:
         """Refuse states (members, k, C, H, W) that are none."""
