@@ -39,6 +39,14 @@ def test_under_torch_func():
     torch.testing.assert_close(many, want.movedim(1, 0))
 
 
+def test_no_columns_and_more_than_there_are():
+    x = maps(1, 2, 3)
+    assert close_ring(x, 0) is x
+    assert close_ring(x, 3).shape[-1] == 9
+    with pytest.raises(ValueError, match="4 columns beyond either end of a map that has 3"):
+        close_ring(x, 4)
+
+
 def test_keeps_the_memory_format():
     x = torch.randn(2, 8, 4, 6).contiguous(memory_format=torch.channels_last)
     assert close_ring(x, 1).is_contiguous(memory_format=torch.channels_last)

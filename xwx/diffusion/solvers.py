@@ -123,7 +123,7 @@ def cg(
     square = (r * r).sum(-1)
     enough = (relative**2 * square).clamp(min=absolute**2 * b.shape[-1])
     active = square > enough
-    directions, weights = [], []
+    x, weights = torch.zeros_like(b), []
     for _ in range(iterations):
         if not bool(active.any()):
             break
@@ -131,7 +131,7 @@ def cg(
         curvature = (p * image).sum(-1)
         active = active & (curvature > 0)
         step = torch.where(active, square / torch.where(active, curvature, 1), 0)
-        directions.append(p)
+        x = x + step[:, None] * p
         weights.append(step)
         r = r - step[:, None] * image
         following = (r * r).sum(-1)
@@ -139,7 +139,7 @@ def cg(
         ratio = torch.where(active, following / torch.where(active, square, 1), 0)
         p, square = torch.where(active[:, None], r + ratio[:, None] * p, p), following
     stacked = torch.stack(weights, dim=-1) if weights else b.new_zeros(b.shape[0], 0)
-    return Solution(_combined(stacked, directions, b), stacked)
+    return Solution(x, stacked)
 
 
 def _scaled(v: Tensor, length: Tensor) -> Tensor:

@@ -15,7 +15,19 @@ def close_ring(x: Tensor, columns: int) -> Tensor:
 
     What :func:`torch.nn.functional.pad` does with ``mode="circular"``, but in the memory format
     of `x`, and with one copy on the way back where each of its slices fills a map with zeros.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many columns.
     """
+    if not columns:
+        return x
+    if columns > x.shape[-1]:
+        raise ValueError(
+            f"{columns} columns beyond either end of a map that has {x.shape[-1]}: a stencil of "
+            f"more than {2 * x.shape[-1] + 1} cells is too wide for it"
+        )
     out: Tensor = _Ring.apply(x, columns)  # type: ignore[no-untyped-call]
     return out
 
