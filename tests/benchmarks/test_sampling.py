@@ -207,8 +207,8 @@ def costs(mode, iterations, again, count=5, size=TWENTY):
 def test_guided_over_free(mode, passes, size):
     """Time at most 2 + the passes backward, and the memory that was planned.
 
-    With the two channels of the bundled prior three passes take 4.9 to 5.1 times the time of a free
-    step, so that the goal of 5 is missed as often as not; 5.5 is a fault.
+    With the two channels of the bundled prior three passes take 4.9 to 5.3 times the time of a free
+    step, so that the goal of 5 is missed; 5.5 is a fault.
     Computing parts again is planned a little too high, never too low. The goal of 1.6 times the
     memory then is reached with twenty channels, and not with two, whose network is nearly all
     maps of the first level: what the way back starts from has to be kept for each of its parts.
