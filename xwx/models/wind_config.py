@@ -36,7 +36,10 @@ class WindConfig:
         Blocks of each level, on the way down and again on the way up; of the last one, once.
     attend : tuple of int
         The levels, from 0, whose blocks attend over time and space; those of the others convolve
-        every frame by itself. Only where they attend do frames hear of each other.
+        every frame by itself. Only where they attend do frames hear of each other, but for `mix`.
+    mix : bool
+        Whether, between the convolutions of the other levels too, frames hear of each other, cell
+        by cell: what has to move by a fraction of a token is not seen where they attend.
     heads : int
         Attention heads, at every level.
     ratio : float
@@ -91,6 +94,7 @@ class WindConfig:
     groups: int = 32
     condition: int = 64
     dropout: float = 0.0
+    mix: bool = False
     stencil: int = 0
     departures: bool = False
     background: bool = False

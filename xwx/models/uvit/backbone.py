@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from xwx.models.uvit.attention import SpaceTimeBlock
 from xwx.models.uvit.conditioning import Blind, Informed
-from xwx.models.uvit.convolutions import Down, ResBlock, Up
+from xwx.models.uvit.convolutions import Down, FrameMix, ResBlock, Up
 from xwx.models.uvit.rotary import rotation
 from xwx.models.wind_config import WindConfig
 
@@ -53,12 +53,18 @@ class Level(nn.Module):
         self.periodic = periodic
         self.attends = number in c.attend
         self.pairs = channels // c.heads
-        self.blocks = nn.ModuleList(
-            SpaceTimeBlock(channels, c.heads, c.ratio, c.condition, c.dropout)
-            if self.attends
-            else ResBlock(channels, c.groups, c.condition, c.dropout, periodic=periodic)
-            for _ in range(c.depths[number])
-        )
+        self.blocks = nn.ModuleList()
+        for _ in range(c.depths[number]):
+            if self.attends:
+                self.blocks.append(
+                    SpaceTimeBlock(channels, c.heads, c.ratio, c.condition, c.dropout)
+                )
+                continue
+            if c.mix:
+                self.blocks.append(FrameMix(channels, c.frames, c.groups, c.condition))
+            self.blocks.append(
+                ResBlock(channels, c.groups, c.condition, c.dropout, periodic=periodic)
+            )
 
     def forward(self, x: Tensor, condition: Tensor, *, run: Run = _keep) -> Tensor:
         """Transform maps (B * T, C, h, w)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from xwx.models.uvit.conditioning import Film
 from xwx.models.uvit.ring import close_ring
 
-__all__ = ["Down", "MapConv", "ResBlock", "Up"]
+__all__ = ["Down", "FrameMix", "MapConv", "ResBlock", "Up"]
 
 
 class MapConv(nn.Conv2d):
@@ -72,6 +72,38 @@ class ResBlock(nn.Module):
         y = F.silu(torch.addcmul(shift, self.norm_second(y), scale))
         out: Tensor = x + self.second(self.dropout(y))
         return out
+
+
+class FrameMix(nn.Module):
+    """What the frames of a window tell each other, cell by cell; nothing before training.
+
+    ``x + conv(SiLU(FiLM(norm(x))))``, where the convolution, of 1 x 1 cells, mixes all channels
+    of all frames. Those after it move what it brought.
+
+    Parameters
+    ----------
+    channels, frames : int
+    groups : int
+        Groups of channels that are normalised together.
+    condition : int
+        Length of the vector that modulates: each frame by its own noise.
+    """
+
+    def __init__(self, channels: int, frames: int, groups: int, condition: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.norm = nn.GroupNorm(groups, channels, affine=False)
+        self.film = Film(condition, channels)
+        self.conv = nn.Conv2d(frames * channels, frames * channels, 1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Transform maps (B * T, C, h, w), for one condition (1, D), or one a frame (B * T, D)."""
+        scale, shift = (part[..., None, None] for part in self.film(condition))
+        y = F.silu(torch.addcmul(shift, self.norm(x), scale))
+        together = y.reshape(-1, self.frames * x.shape[1], *x.shape[2:])
+        return x + self.conv(together).reshape(x.shape)
 
 
 class Down(nn.Module):
