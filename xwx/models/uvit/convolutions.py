@@ -103,7 +103,8 @@ class FrameMix(nn.Module):
         scale, shift = (part[..., None, None] for part in self.film(condition))
         y = F.silu(torch.addcmul(shift, self.norm(x), scale))
         together = y.reshape(-1, self.frames * x.shape[1], *x.shape[2:])
-        return x + self.conv(together).reshape(x.shape)
+        out: Tensor = x + self.conv(together).reshape(x.shape)
+        return out
 
 
 class Down(nn.Module):
