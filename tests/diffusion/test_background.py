@@ -143,6 +143,151 @@ def test_one_very_precise_value_does_not_switch_off_the_others(background):
     torch.testing.assert_close(found.flatten(), gain @ value, rtol=0, atol=0.02)
 
 
+def everything(background, t, free):
+    """Return V of all channels together, by the dense matrices of each."""
+    count = FRAMES * CHANNELS * ROWS * COLUMNS
+    whole = np.zeros((FRAMES, CHANNELS, ROWS * COLUMNS) * 2)
+    for c, own in enumerate(dense(background, t, free)):
+        whole[:, c, :, :, c] = own.reshape(FRAMES, ROWS * COLUMNS, FRAMES, ROWS * COLUMNS)
+    return torch.from_numpy(whole.reshape(count, count))
+
+
+def after_a_clean_frame():
+    """Return noise times, and which frames are free: the first is known."""
+    t = torch.tensor([[0.0, 0.7, 0.7]], dtype=torch.float64)
+    return t, t > 0
+
+
+def test_clean_frames_stay_to_the_last_bit_and_the_rest_is_optimal_interpolation(background):
+    """Values of the clean frame, far from it and precise, move nothing."""
+    t, free = after_a_clean_frame()
+    torch.manual_seed(5)
+    z = torch.randn(1, FRAMES, CHANNELS, ROWS, COLUMNS, dtype=torch.float64)
+    index = torch.tensor([1, 8, 30, 44, 60])
+    value = torch.tensor([3.0, -3.0, 1.0, 0.5, -2.0], dtype=torch.float64)
+    observation = Observation(Observe(index, z.shape[1:]), value, 0.01)
+    guidance = Guidance(observation, mode="background", background=background, safeguard=False)
+    found = guidance(lambda z, t: 0.3 * z, z, t, SCHEDULE, free)
+    assert torch.equal(found[:, 0], z[:, 0])
+    unknown = everything(background, t[0], free[0].numpy())
+    mean = torch.where(free[..., None, None, None], 0.3 * z, z).flatten()
+    seen = unknown[index][:, index] + 0.01 * torch.eye(5)
+    expected = mean + unknown[:, index] @ torch.linalg.solve(seen, value - mean[index])
+    torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=2e-3)
+    assert float((expected - mean).abs().max()) > 0.5
+
+
+def test_strict_values_are_met_along_it_however_hard_the_system(background):
+    """Of the last step: the others are precise, and contradict the strict one."""
+    t, free = after_a_clean_frame()
+    torch.manual_seed(6)
+    z = torch.randn(1, FRAMES, CHANNELS, ROWS, COLUMNS, dtype=torch.float64)
+    index = torch.cat([torch.arange(24, 72, 2), torch.tensor([24])])
+    value = torch.randn(len(index), dtype=torch.float64)
+    value[-1] = value[0] + 2.0
+    variance = torch.full((len(index),), 1e-6, dtype=torch.float64)
+    strict = torch.arange(len(index)) == len(index) - 1
+    observation = Observation(Observe(index, z.shape[1:]), value, variance, strict)
+    guidance = Guidance(observation, mode="background", background=background)
+    given = (lambda z, t: 0.3 * z, z, t, SCHEDULE, free)
+    soft, hard = guidance(*given), guidance(*given, last=True)
+    assert float((soft.flatten()[24] - value[-1]).abs()) > 0.5
+    assert float((hard.flatten()[24] - value[-1]).abs()) < 1e-12
+    assert torch.equal(hard[:, 0], z[:, 0])
+    along = everything(background, t[0], free[0].numpy())[24]
+    moved = along * (value[-1] - soft.flatten()[24]) / along[24]
+    torch.testing.assert_close(hard - soft, moved.view_as(z), rtol=0, atol=1e-9)
+
+
+def hard_case(background, variance):
+    """Return frames, times and values of all cells, of waves whose variances differ widely."""
+    size = background.spectrum.shape
+    k, m = torch.arange(size[2]), torch.arange(WHOLE)
+    m = torch.minimum(m, WHOLE - m)
+    power = (10.0 ** -(k + m[:, None]).double()).expand(size)
+    smooth = Background(power, background.memory, (ROWS, COLUMNS), COLUMNS)
+    torch.manual_seed(7)
+    value = torch.randn(FRAMES * CHANNELS * ROWS * COLUMNS, dtype=torch.float64)
+    shape = (FRAMES, CHANNELS, ROWS, COLUMNS)
+    observation = Observation(Observe(torch.arange(len(value)), shape), value, variance)
+    t = torch.full((1, FRAMES), 0.9, dtype=torch.float64)
+    return smooth, observation, (torch.zeros(1, *shape).double(), t, SCHEDULE, t > 0)
+
+
+def test_systems_that_need_many_iterations_are_solved(background):
+    smooth, observation, given = hard_case(background, 1e-3)
+    told = []
+    guidance = Guidance(
+        observation, mode="background", background=smooth, safeguard=False, report=told.append
+    )
+    found = guidance(lambda z, t: 0 * z, *given, last=True).flatten()
+    unknown = everything(smooth, given[1][0], given[3][0].numpy())
+    system = unknown + 1e-3 * torch.eye(len(unknown))
+    exact = unknown @ torch.linalg.solve(system, observation.value)
+    # what is left of the system is in the misfit, in standard deviations of the errors
+    left = (observation.value - found) - 1e-3 * torch.linalg.solve(unknown, found)
+    assert float(left.square().mean().sqrt() / 1e-3**0.5) <= 0.01
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-3)
+    assert [left.shape for left in told] == [(1,)]
+    assert 0 < float(told[0]) <= 0.01
+
+
+def test_what_is_left_unsolved_is_told(background, monkeypatch):
+    smooth, observation, given = hard_case(background, 1e-12)
+    told = []
+    options = {"background": smooth, "report": told.append}
+    guidance = Guidance(observation, mode="background", **options)
+    guidance(lambda z, t: 0 * z, *given)
+    assert not told  # nine tenths are noise, and other steps follow
+    guidance(lambda z, t: 0 * z, *given, last=True)
+    assert float(told[-1]) > 1
+    # nothing is solved at all: the whole misfit is left
+    monkeypatch.setattr("xwx.diffusion.guidance._BACKGROUND_ITERATIONS", 0)
+    z, t, *others = given
+    guidance(lambda z, t: 0 * z, z, t / 2, *others)
+    expected = observation.value.square().mean().sqrt() / 1e-6
+    torch.testing.assert_close(told[-1], expected[None])
+    Guidance(observation, mode="pigdm", **options)(lambda z, t: 0.5 * z, *given, last=True)
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("memory", [0.0, 1.0])
+@pytest.mark.parametrize("t", [0.0, 0.1])
+def test_what_is_known_of_very_smooth_fields_to_ten_digits(memory, t):
+    """Of a wave with 1e10 times the variance of the noise, in the numbers that networks keep.
+
+    Forgotten at once, each frame is known by itself, ``P s^2 / (a^2 P + s^2)``; never forgotten,
+    all frames are one, known by all of them.
+    """
+    power = torch.zeros(1, WHOLE, COLUMNS // 2 + 1)
+    power[:, :, 1] = 1e4
+    background = Background(power, torch.full_like(power, memory) + 0j, (ROWS, COLUMNS), COLUMNS)
+    times = torch.full((1, FRAMES), t)
+    alpha, noise = float(SCHEDULE.alpha(times[0, 0])), float(SCHEDULE.sigma(times[0, 0])) ** 2
+    wave = torch.cos(2 * torch.pi * torch.arange(COLUMNS) / COLUMNS)
+    v = wave.expand(1, FRAMES, 1, ROWS, COLUMNS).contiguous()
+    v = v * torch.tensor([1.0, 2.0, 4.0])[:, None, None, None]
+    found = background.spread(times, torch.ones(1, FRAMES, dtype=torch.bool), SCHEDULE)(v)
+    if memory:
+        expected = v.mean(1, keepdim=True) * FRAMES * 1e4 * noise
+        expected = (expected / (FRAMES * alpha**2 * 1e4 + noise)).expand_as(v)
+    else:
+        expected = v * 1e4 * noise / (alpha**2 * 1e4 + noise)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.max()))
+
+
+def test_members_that_differ_are_refused_and_one_row_is_for_all(background):
+    t = torch.tensor([[0.5, 0.4, 0.3]], dtype=torch.float64)
+    free = torch.ones(1, FRAMES, dtype=torch.bool)
+    v = torch.randn(2, FRAMES, CHANNELS, ROWS, COLUMNS, dtype=torch.float64)
+    alike = background.spread(t.expand(2, -1), free.expand(2, -1), SCHEDULE)(v)
+    assert torch.equal(background.spread(t, free, SCHEDULE)(v), alike)
+    later, fewer = t + torch.tensor([[0.0], [0.1]]), torch.cat([free, ~free])
+    for times, which in ((later, free), (t, fewer), (later, fewer)):
+        with pytest.raises(ValueError, match=r"differs between members.*others apart"):
+            background.spread(times, which, SCHEDULE)
+
+
 def test_it_has_to_be_given():
     observation = Observation(Observe(torch.tensor([0]), (1, 1, 1, 1)), torch.zeros(1), 1.0)
     with pytest.raises(ValueError, match="give the background"):

@@ -32,9 +32,9 @@ def means(*frames):
     return Custom(seen, len(frames))
 
 
-def finest():
-    """Return by how much the last bit of a polar cell moves the mean: less cannot be met."""
-    return float(weights().min()) * 2**-7 * 1.05
+def finest(rows=slice(None)):
+    """Return by how much the last bit of the smallest cell moves a mean: less cannot be met."""
+    return float(weights()[rows].min()) * 2**-7 * 1.05
 
 
 def off(observation, x):
@@ -83,6 +83,77 @@ def test_what_cannot_be_reached_by_last_bits_is_approached_as_far_as_they_go():
     settled = settle(observation, x, (0, 1, 2))
     assert (settled[:, 0, 0] > x[:, 0, 0]).all()
     assert off(observation, settled).max() < 1.0 - 0.005
+
+
+def parts(*chosen):
+    """Return the operator that sees the mean over some rows and columns of the first channel.
+
+    Each choice is (frame, rows, columns).
+    """
+
+    def seen(x):
+        means = [
+            (weights().to(x.dtype)[rows] * x[:, frame, 0][:, rows, columns]).sum((-2, -1))
+            for frame, rows, columns in chosen
+        ]
+        return torch.stack(means, dim=1)
+
+    return Custom(seen, len(chosen))
+
+
+WHOLE = slice(None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "changing"),
+    [
+        # a band within the globe, which has no cells of its own, first or last
+        ([(0, WHOLE, WHOLE), (0, slice(4, 12), WHOLE)], 1),
+        ([(0, slice(4, 12), WHOLE), (0, WHOLE, WHOLE)], 1),
+        # two that overlap, and a third within one of them
+        ([(0, slice(12), WHOLE), (0, slice(8, None), WHOLE), (0, slice(2, 6), slice(9))], 1),
+        # a few cells that cannot take up what is missing: the rest of the band has to
+        ([(0, WHOLE, slice(0, 20)), (0, WHOLE, slice(1, None))], 2),
+    ],
+)
+def test_values_that_share_cells_are_met_together(chosen, changing):
+    x = states()
+    operator = parts(*chosen)
+    missing = torch.tensor([3e-3, -1e-3, 2e-4]).double()[: len(chosen)]
+    if changing == 2:  # of what one column takes by last bits, twice
+        missing = missing * 2.5 * float(weights()[:, :1].sum()) / 3e-3 * 2**-7
+    value = operator(x.double()) + missing * torch.tensor([[1.0], [-0.7]])
+    observation = Observation(operator, value, 1.0, strict=True)
+    settled = settle(observation, x, (0, 1, 2))
+    limits = torch.tensor([finest(rows) for _, rows, _ in chosen])
+    assert (off(observation, settled) < limits).all()
+    bits = (settled.view(torch.int32) - x.view(torch.int32)).abs()
+    assert bits.max() <= changing + 1
+    assert torch.equal(settled[:, 1:], x[:, 1:])
+
+
+def test_cells_of_values_that_are_met_are_not_taken_for_others():
+    """Single cells, that hold what they have to, and the mean over all cells."""
+    x = states()
+    cells = [(0, slice(n, n + 1), slice(n, n + 1)) for n in range(5, 15)]
+    operator = parts((0, WHOLE, WHOLE), *cells)
+    value = operator(x.double())
+    value[:, 0] += 1e-3
+    settled = settle(Observation(operator, value, 1.0, strict=True), x, (0, 1, 2))
+    assert (operator(settled.double()) - value)[:, 0].abs().max() < finest()
+    assert torch.equal(operator(settled.double())[:, 1:], value[:, 1:])
+
+
+def test_it_does_not_matter_how_states_lie_in_memory():
+    x = states()
+    operator = means(0)
+    observation = Observation(operator, operator(x.double()) + 1e-3, 1.0, strict=True)
+    expected = settle(observation, x, (0, 1, 2))
+    for order in ((0, 1, 2, 4, 3), (4, 1, 0, 3, 2)):
+        back = [order.index(n) for n in range(5)]
+        turned = x.permute(order).contiguous().permute(back)
+        assert not turned.is_contiguous()
+        assert torch.equal(settle(observation, turned, (0, 1, 2)), expected)
 
 
 def test_the_states_that_were_given_stay_as_they_were():

@@ -169,6 +169,10 @@ def test_cg_stops_each_member_where_it_is_near_enough(enough):
     )
     assert bool((left <= bound).all())
     assert len(counted.asked) < 200
+    # and no later: one call less leaves too much of a member
+    fewer = cg(Counted(matrix), b, len(counted.asked) - 1).x
+    left = (b - (matrix @ fewer[..., None])[..., 0]).square().mean(-1).sqrt()
+    assert bool((left > bound).any())
     assert bool((x[2] == 0).all()) == ("absolute" in enough)  # it was near enough from the start
     for member in range(3):
         alone = cg(Counted(matrix), b[member : member + 1], 200, **enough).x

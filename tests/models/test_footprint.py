@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from xwx.models.emformer import EMFormer, EMFormerConfig
 from xwx.models.footprint import footprint, weights_of
@@ -88,6 +90,75 @@ def test_operations_and_traffic_are_those_of_one_step():
     # The product reads a state and the weights, the next window a state, and each writes a state.
     assert found.traffic == 4 * STATE + found.weights
     assert found.calls == 2
+
+
+class Calls(torch.nn.Module):
+    """Whatever a function does of its own, beside a state that stays as it is."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x, forcing, memory):
+        self.function()
+        return x[:, -1].clone(), memory
+
+
+def operations_of(function):
+    return footprint(Calls(function), spec(), device=CPU).operations
+
+
+QUERIES, KEYS, HEADS, WIDE = 5, 7, 3, 4  # tokens and channels of a head; of two windows
+
+
+def attend(*, backward=0):
+    with torch.inference_mode(False), torch.enable_grad():
+        q = torch.ones(2, HEADS, QUERIES, WIDE, requires_grad=True)
+        k, v = (torch.ones(2, HEADS, KEYS, WIDE, requires_grad=True) for _ in range(2))
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        for _ in range(backward):
+            torch.autograd.grad(out.sum(), (q, k, v), retain_graph=True)
+
+
+def test_operations_of_attention_are_those_of_its_products():
+    """Scores, and sums of values; on the way back the scores again, and four products more.
+
+    The two forward are what torch counts where it does them one by one.
+    """
+    product = 2 * 2 * HEADS * QUERIES * KEYS * WIDE
+    assert operations_of(attend) == 2 * product
+    assert operations_of(lambda: attend(backward=1)) == (2 + 5) * product
+    assert operations_of(lambda: attend(backward=3)) == (2 + 3 * 5) * product
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        attend()
+    assert counter.get_total_flops() == 2 * product
+
+
+def test_operations_of_the_kernels_are_those_of_their_definitions():
+    ops = torch.ops.xwx_kernels
+    # a map of 4 x 8 tokens of 6 channels, in windows of 2 x 4: each with 8 keys, twice
+    qkv = (2, 4 * 8, 3 * 6)
+    found = operations_of(
+        lambda: ops.window_attention(torch.ones(qkv), 4, 8, 2, 4, 2, 0, "periodic", "numba")
+    )
+    assert found == 2 * (4 * 8) * 8 * 6 * 2 * 2
+    # two heads of 3 channels, 5 tokens and 4 frames that are remembered, so 25 keys
+    token, cached = (1, 2, 5, 3), (1, 2, 4, 5, 3)
+    found = operations_of(
+        lambda: ops.memory_attention(
+            *(torch.ones(token) for _ in range(3)), *(torch.ones(cached) for _ in range(2)), None
+        )
+    )
+    assert found == 2 * 5 * 25 * 3 * 2 * 2
+    # 25 taps of every channel of every token
+    found = operations_of(
+        lambda: ops.multi_convs(
+            torch.ones(2, 4 * 8, 6),
+            [torch.ones(6, 1, side, side) for side in (1, 3, 5)],
+            4, 8, "periodic", "zero", "numba",
+        )
+    )  # fmt: skip
+    assert found == 2 * (4 * 8) * 6 * 25 * 2
 
 
 def test_the_network_stays_as_it_is():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,6 @@ from xwx.models.architectures import find_architecture
 from xwx.models.card import Card
 from xwx.models.checkpoint import load_checkpoint, save_checkpoint
 from xwx.models.footprint import footprint, weights_of
-from xwx.models.uvit.convolutions import ResBlock
 from xwx.models.wind import PRESETS, Wind, WindConfig
 from xwx.spec import Channel, Grid, Spec
 
@@ -324,6 +325,68 @@ def test_a_stencil_begins_as_the_best_linear_filter():
     assert network.stencil.kernels.abs().max() < 1e-9
 
 
+def test_the_best_filter_looks_along_the_rows_where_fields_do():
+    """A covariance that is long in one direction, and tilted: rows are rows, east is east."""
+    config = replace(TINY, predict="scaled", known_t=True, stencil=5)
+    network = Wind(config, spec_of(channels=1)).double()
+
+    def covariance(down, east):
+        return torch.exp(-(down.square() + 0.8 * down * east + 0.4 * east.square()) / 4)
+
+    apart = torch.arange(-4, 5).double()
+    network.set_neighbours(covariance(apart[:, None], apart)[None])
+    z, forcing = windows(network)
+    x = network.denoise(z, forcing, torch.full((1, 3), 0.5).double()).detach()
+    rows, columns = (
+        grid.flatten().double() for grid in torch.meshgrid(*2 * [torch.arange(5)], indexing="ij")
+    )
+    prior = covariance(rows[:, None] - rows, columns[:, None] - columns)
+    joint = 0.5005**2 * (prior + torch.eye(25).double())
+    expected = 0.5005 * prior[12] @ torch.linalg.solve(joint, z[0, 1, 0, 3:8, 8:13].flatten())
+    assert float(x[0, 1, 0, 5, 10]) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("grid", [None, REGION])
+def test_beyond_the_edge_of_a_map_its_outermost_cells_go_on(grid):
+    """Of a stencil: a globe has an edge at the poles alone."""
+    scaled = replace(TINY, predict="scaled", known_t=True)
+    spec = spec_of(grid=grid)
+    plain, network = build(scaled, spec), build(replace(scaled, stencil=5), spec)
+    network.load_state_dict(plain.state_dict(), strict=False)
+    with torch.no_grad():
+        network.stencil.kernels.copy_(draw(1, 1, 5, 5).expand_as(network.stencil.kernels))
+    z, forcing = windows(network)
+    t = torch.ones(1, 3).double()
+    added = network.denoise(z, forcing, t) - plain.denoise(z, forcing, t)
+    around = np.pad(z.numpy(), [(0, 0)] * 3 + [(2, 2), (0, 0)], mode="edge")
+    beyond = "wrap" if grid is None else "edge"
+    around = np.pad(around, [(0, 0)] * 4 + [(2, 2)], mode=beyond)
+    expected = sum(
+        float(draw(1, 1, 5, 5)[0, 0, i, j]) * around[..., i : i + 16, j : j + 32]
+        for i in range(5)
+        for j in range(5)
+    )
+    expected = torch.from_numpy(expected) / (1 + 1e-6)  # sigma / (alpha^2 + sigma^2)
+    torch.testing.assert_close(added, expected, rtol=0, atol=1e-12)
+
+
+def test_waves_are_kept_as_they_are_given(tmp_path):
+    config = replace(TINY, background=True)
+    network = Wind(config, spec_of(forcings=()))
+    spectrum = draw(2, 32, 17).square()
+    memory = torch.complex(draw(2, 32, 17, seed=2), draw(2, 32, 17, seed=3)) / 10
+    network.set_waves(spectrum, memory)
+    path = save_checkpoint(tmp_path / "prior", network, network.spec, Card("prior"))
+    other = load_checkpoint(path).network
+    assert torch.equal(other.spectrum, spectrum.float())
+    assert torch.equal(torch.complex(other.memory_real, other.memory_imag), memory.cfloat())
+    regional = Wind(config, spec_of(grid=REGION))  # whose columns are extended, too
+    assert regional.spectrum.shape == (2, 32, 33)
+    blind = build()
+    blind.set_waves(spectrum, memory)  # of no use to it
+    assert blind.spectrum.numel() == 0
+
+
 def test_departures_are_from_the_mean_state():
     """A network that sees departures alone, with the mean state taken off and put back."""
     scaled = replace(TINY, predict="scaled", known_t=True)
@@ -423,13 +486,17 @@ def test_computing_again_gives_the_same_gradients():
     z, forcing = windows(network)
     parameters = list(network.parameters())
     expected = torch.autograd.grad(network(z, forcing).square().sum(), parameters)
-    calls = []
-    for module in network.modules():
-        if isinstance(module, ResBlock):
-            module.register_forward_pre_hook(lambda *_: calls.append(1))
+    calls = Counter()
+    unet = network.backbone
+    blocks = [block for level in (*unet.levels_down, unet.middle, *unet.levels_up)
+              for block in level.blocks]  # fmt: skip
+    parts = [*blocks, *unet.down, *unet.up, unet.head]
+    assert len({*parts}) == len(parts) == 5 + 2 + 2 + 1
+    for part in parts:
+        part.register_forward_pre_hook(lambda module, _: calls.update([module]))
     network.checkpointing = True
     found = torch.autograd.grad(network(z, forcing).square().sum(), parameters)
-    assert len(calls) == 4  # two blocks, each twice
+    assert calls == dict.fromkeys(parts, 2)
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a, b)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from xwx.fields import forcings
 from xwx.models.card import Card
 from xwx.models.checkpoint import Model
 from xwx.models.wind import Wind, WindConfig
+from xwx.tasks.sampling import room
 from xwx.tasks.sampling.posterior import demands, generative, posterior, scene_of
 
 GRID = Grid.regular(2, 4, poles=False)
@@ -131,6 +133,105 @@ def test_one_step_is_the_exact_conditional_mean_in_physical_units():
                 expected = float(own.square().mean().sqrt())
                 assert piece.residuals[name][member] == pytest.approx(expected, rel=1e-2)
             context[member] = x[32:]
+
+
+class Forgetful(Prior):
+    """White in space; from state to state half is forgotten. It comes with that as background."""
+
+    def __init__(self):
+        super().__init__()
+        apart = torch.arange(FRAMES)[:, None] - torch.arange(FRAMES)
+        self.covariance = torch.kron(0.5 ** apart.abs().double(), torch.eye(16).double())
+        waves = (2, 2 * 2, 4 // 2 + 1)
+        self.register_buffer("spectrum", torch.ones(waves))
+        self.register_buffer("memory_real", torch.full(waves, 0.5))
+        self.register_buffer("memory_imag", torch.zeros(waves))
+
+
+def test_one_step_by_the_background_is_the_exact_conditional_mean():
+    prior = Forgetful()
+    start = (MEAN + STD * torch.linspace(-1, 1, 16).view(SHAPE)).numpy()
+    model, scene = world(prior, 3, start)
+    index, values = [20, 33], [283.0, 275.0]
+    (piece,) = posterior(
+        model, scene, [Demand(lambda covered: entries(index, values, 0.25))], members=2, seed=3,
+        sampling=Sampling(steps=1, guidance="background"),
+    )  # fmt: skip
+    rows = torch.eye(DIM, dtype=torch.float64)[index]
+    y = (torch.tensor(values).double() - 280) / 10
+    noise = initial_noise((FRAMES, *SHAPE), member_generators(3, range(2)), Rectified())
+    for member in range(2):
+        z = noise[member].flatten().double()
+        z[:16] = ((torch.from_numpy(start) - MEAN) / STD).flatten()
+        # the background knows the clean frame as the denoiser does: to a thousandth
+        x = conditioned(prior, z, 16, rows, y, torch.full((2,), 0.25 / 100).double())
+        physical = (MEAN + STD * x.view(FRAMES, *SHAPE))[1:]
+        error = (torch.from_numpy(piece.states[member]) - physical) / STD
+        assert error.abs().max() < 1e-3
+
+
+def test_a_model_without_a_background_says_so():
+    model, scene = world(Prior(), 3)
+    with pytest.raises(
+        ValueError, match=r"prior was trained without one; take .*background = true"
+    ):
+        posterior(model, scene, members=1, seed=0, sampling=Sampling(guidance="background"))
+
+
+@pytest.mark.parametrize("iterations", [100, 1])
+def test_systems_that_the_background_does_not_solve_are_said_once(monkeypatch, iterations):
+    """In two windows of fifteen steps, of two members."""
+    monkeypatch.setattr("xwx.diffusion.guidance._BACKGROUND_ITERATIONS", iterations)
+    model, scene = world(Forgetful(), 5)
+    index = list(range(0, DIM, 3))
+    values = (MEAN.expand(SHAPE).flatten().repeat(FRAMES))[index].tolist()
+    demand = Demand(lambda covered: entries(index, values, 0.25))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sampling = Sampling(guidance="background", batch=1)
+        list(posterior(model, scene, [demand], members=2, seed=3, sampling=sampling))
+    said = [str(w.message) for w in caught if "ended before" in str(w.message)]
+    assert len(said) == (iterations < 100)
+    for text in said:
+        assert "window from 2026-01-30T00" in text
+        assert "give the constraints a larger noise, or fewer values" in text
+
+
+def waved(**changes):
+    """Return a small network with a background, as a model."""
+    spec = Spec((Channel("t2m"), Channel("msl")), Grid.regular(8, 16, poles=False))
+    config = WindConfig.preset("wind_tiny", frames=FRAMES, background=True, **changes)
+    return Model(Wind(config, spec).eval(), spec, Card("waved"))
+
+
+def test_guidance_by_the_background_is_planned_without_passes_backward(monkeypatch):
+    """The network once for each member, V once, and what multiplies by it for each member."""
+    model, cpu = waved(), torch.device("cpu")
+    sampling = Sampling(guidance="background")
+    assert room.passes_backward(sampling) == 0
+
+    def taken(members, *, guided=True):
+        return room.sampling_footprint(model, sampling, guided=guided, device=cpu, members=members)
+
+    waves = 2 * 16 * 9
+    free = [taken(n, guided=False).operations for n in (1, 3)]
+    assert free[1] > 2.9 * free[0] > 1e6
+    for members, of_network in zip((1, 3), free, strict=True):
+        product = 2 * waves * FRAMES**3 + members * 2 * waves * FRAMES**2
+        assert taken(members).operations == of_network + product
+    one, three = taken(1), taken(3)
+    assert one.peak < three.peak <= one.weights + 3 * (one.peak - one.weights)
+    # on a device with room for three members and a half
+    real = room.sampling_footprint
+    monkeypatch.setattr(
+        room, "sampling_footprint", lambda *given, device, **more: real(*given, device=cpu, **more)
+    )
+    enough = one.weights + 3.5 * (one.peak - one.weights) / 0.8
+    monkeypatch.setattr(room, "free_on_device", lambda device: enough)
+    there = torch.device("cuda")
+    assert room.members_at_once(model, 64, sampling, guided=True, device=there) == 3
+    assert room.members_at_once(model, 2, sampling, guided=True, device=there) == 2
+    assert room.members_at_once(model, 64, sampling, guided=True, device=cpu) == 1
 
 
 def test_samples_have_the_conditional_distribution():

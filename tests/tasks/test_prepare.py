@@ -1,4 +1,4 @@
-"""What a network is told of its data before it learns: here, the fields that do not change."""
+"""What a network is told of its data before it learns: statistics, and fields of the ground."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from xwx import Channel, Grid, Spec
+from xwx.diffusion.background import Background
+from xwx.diffusion.schedule import Rectified
 from xwx.errors import ConfigError
+from xwx.fields import latitude_weights
 from xwx.models.wind import Wind, WindConfig
-from xwx.tasks.prepare import set_static
+from xwx.tasks.prepare import set_static, set_statistics
+from xwx.training.data import Archive
+from xwx.training.distributed import ALONE
 
 GRID = Grid.regular(16, 32, poles=False)
 
@@ -89,3 +95,106 @@ def test_a_field_without_a_unit_is_not_guessed():
 def test_a_field_that_changes_is_none():
     with pytest.raises(ConfigError, match=r"static names 'msl': choose from .*z_sfc"):
         set_static(network("msl"), dataset())
+
+
+# ---- statistics
+
+FIRST, STEPS = np.datetime64("2025-12-01", "ns"), 2 * GRID.shape[1]
+REGION = Grid(tuple(range(56, 40, -1)), tuple(range(10, 26)))
+
+
+def told(grid, travelling, still=0.0, **changes):
+    """Return a network told of states that travel by one column a step over what does not move."""
+    states = np.stack([np.roll(travelling, n, axis=-1) for n in range(STEPS)]) + still
+    spec = Spec((Channel("msl"),), grid, timedelta(hours=6))
+    times = FIRST + np.arange(STEPS) * np.timedelta64(6, "h")
+    archive = Archive(states[:, None].astype(np.float32), None, times, spec)
+    options = {"departures": True, "stencil": 3, "background": True, "frames": 2} | changes
+    network = Wind(WindConfig.preset("wind_tiny", predict="scaled", known_t=True, **options), spec)
+    set_statistics(network, archive, ALONE)
+    return network, states
+
+
+def some(grid, seed=0):
+    """Return a field whose rows have a mean of 0."""
+    field = np.random.default_rng(seed).normal(size=grid.shape)
+    return field - field.mean(-1, keepdims=True)
+
+
+def covariance(network):
+    """Return what multiplies states by the covariance of two frames, as nothing is seen of them."""
+    background = Background.of(network, network.spec.grid)
+    t, free = torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.bool)
+    return background, background.spread(t, free, Rectified())
+
+
+def test_departures_have_the_mean_state_taken_off_and_waves_are_theirs():
+    travelling, still = some(GRID), 5 * some(GRID, 1) + 3
+    network, states = told(GRID, travelling, still)
+    normal = (states - float(network.mean)) / float(network.std)
+    weights = latitude_weights(GRID.rows)[:, None]
+    assert float((weights * normal.mean(0)).mean()) == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(network.mean_state[0].numpy(), normal.mean(0), atol=1e-4)
+    # P is the variance of departures, by area: over all waves, of which half are kept
+    often = np.full(network.spectrum.shape[-1], 2.0)
+    often[[0, -1]] = 1.0
+    power = float((network.spectrum[0].double().numpy() * often).sum())
+    departures = travelling / float(network.std)
+    expected = (weights * departures**2).mean()
+    assert power / (2 * GRID.shape[0] * GRID.shape[1]) == pytest.approx(expected, rel=1e-3)
+    assert expected < 0.1  # of 1, which is the variance of the states
+    plain, _ = told(GRID, travelling, still, departures=False)
+    assert float(plain.spectrum.mean()) == pytest.approx(1, rel=0.1)
+
+
+def test_the_background_of_what_travels_eastwards_looks_eastwards():
+    network, _ = told(GRID, some(GRID))
+    _, spread = covariance(network)
+    impulse = torch.zeros(1, 2, 1, *GRID.shape, dtype=torch.float64)
+    impulse[0, 0, 0, 8, 30] = 1.0
+    later = spread(impulse)[0, 1, 0]
+    assert divmod(int(later.argmax()), GRID.shape[1]) == (8, 31)
+    before = spread(impulse.flip(1))[0, 0, 0]
+    assert divmod(int(before.argmax()), GRID.shape[1]) == (8, 29)
+    at_once = spread(impulse)[0, 0, 0]
+    # all that travels arrives: but for the memory's last millionth, and what is seen at t = 1
+    torch.testing.assert_close(later.roll(-1, -1), at_once, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [GRID, REGION])
+def test_the_background_has_the_covariance_of_the_states(grid):
+    """Of an impulse in a corner: what pairs of cells so far apart have in common on average."""
+    travelling = some(grid)
+    network, states = told(grid, travelling, departures=False)
+    background, spread = covariance(network)
+    rows, columns = grid.shape
+    assert background.columns == (columns if grid.periodic else 2 * columns)
+    assert background.shape == grid.shape
+    impulse = torch.zeros(1, 2, 1, rows, columns, dtype=torch.float64)
+    impulse[..., 0, 0, 0, 0] = 1.0
+    found = spread(impulse)[0, 0, 0]
+    x = (states - float(network.mean)) / float(network.std)
+    x = x * np.sqrt(latitude_weights(grid.rows))[:, None]
+    around = np.concatenate([x, x if grid.periodic else np.zeros_like(x)], axis=-1)
+    for down, east in ((0, 0), (0, 1), (2, 3), (0, columns - 1), (rows - 1, 2)):
+        other = around[:, down:, east : east + columns]
+        expected = (x[:, : rows - down] * other).sum((1, 2)).mean() / (rows * columns)
+        assert float(found[down, east]) == pytest.approx(expected, abs=2e-3), (down, east)
+
+
+def test_a_network_without_them_is_told_mean_and_deviation_only():
+    network, states = told(GRID, some(GRID), departures=False, stencil=0, background=False)
+    assert Background.of(network, GRID) is None
+    assert float(network.std) == pytest.approx(states.std(), rel=0.1)
+    assert network.stencil is None
+
+
+def test_the_stencil_is_told_how_alike_neighbours_are():
+    """Waves that are long from west to east, and change from row to row."""
+    angle = 2 * np.pi * np.arange(GRID.shape[1]) / GRID.shape[1]
+    signs = np.random.default_rng(4).choice([-1.0, 1.0], GRID.shape[0])
+    network, _ = told(GRID, signs[:, None] * np.cos(angle))
+    kernel = network.stencil.kernels[16, 0].detach()  # at t = 0.5
+    along, across = kernel[1, [0, 2]], kernel[[0, 2], 1]
+    assert along.min() > 0.05
+    assert across.abs().max() < 0.5 * along.min()

@@ -114,6 +114,23 @@ def test_shares_of_windows_are_as_samples_and_forecasts_are(share, of):
     assert (context[:, 1:] > 0).all()
 
 
+def test_one_share_says_nothing_about_the_other():
+    """Unequal shares at once: each has its own, and windows of both kinds are a product."""
+    noise = NoiseConfig(shared=0.7, context=0.2)
+    times = draw_noised(torch.zeros(4000, 4, 1), noise, 2, range(4000)).times
+    alike = (times[:, 1:] == times[:, 1:2]).all(1)
+    clean = times[:, 0] == 0
+    for found, share in ((alike, 0.7), (clean, 0.2), (alike & clean, 0.14)):
+        assert abs(float(found.double().mean()) - share) < 0.03
+
+
+def test_a_shared_time_is_spread_as_evenly_as_others():
+    noise = NoiseConfig(shared=1.0)
+    times = draw_noised(torch.zeros(4000, 3, 1), noise, 3, range(4000)).times[:, 0]
+    ranks = torch.sort(times).values
+    assert (ranks - torch.linspace(0, 1, 4000)).abs().max() < 0.03  # Kolmogorov-Smirnov
+
+
 def test_frames_lie_between_state_and_noise():
     x, noise = torch.randn(2, 2, 3, 4).double(), torch.randn(2, 2, 3, 4).double()
     times = torch.tensor([[0.0, 1.0], [0.5, 0.25]]).double()

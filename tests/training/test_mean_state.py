@@ -40,6 +40,13 @@ def test_what_comes_back_is_kept_whole_and_what_does_not_is_dropped(grid):
     np.testing.assert_allclose(found([a, a, 100 * b], grid), a, atol=1e-6)
 
 
+@pytest.mark.parametrize("columns", [7, 9])
+def test_of_an_odd_number_of_columns(columns):
+    grid = Grid.regular(ROWS, columns, poles=True)
+    a = np.random.default_rng(3).normal(size=(2, ROWS, columns))
+    np.testing.assert_allclose(found([a, a], grid), a, atol=1e-6)
+
+
 def test_normalised_as_the_network_is():
     a = some(2)
     np.testing.assert_allclose(found([a, a], mean=0.5, std=4.0), (a - 0.5) / 4, atol=1e-6)

@@ -61,12 +61,23 @@ class Background:
 
         Parameters
         ----------
-        t : Tensor, shape (B, T)
+        t : Tensor, shape (B or 1, T)
             The same for all members.
-        free : Tensor, shape (B, T), bool
-            False for clean frames, which V does not change; they are known.
+        free : Tensor, shape (B or 1, T), bool
+            False for clean frames, which V does not change; they are known. The same for all, too.
         schedule : Schedule
+
+        Raises
+        ------
+        ValueError
+            If members differ in their noise times or in their clean frames.
         """
+        several = len(t) > 1 or len(free) > 1  # one row is not looked at: it may have no numbers
+        if several and not bool(((t == t[0]) & (free == free[0])).all()):
+            raise ValueError(
+                "t or free differs between members, and one background serves all of them: guide "
+                "members of the same noise times and clean frames together, and others apart"
+            )
         covariance = self._unknown(t[0], free[0], schedule)
         (rows, columns), whole = self.shape, (self.spectrum.shape[1], self.columns)
 
@@ -79,17 +90,23 @@ class Background:
         return multiply
 
     def _unknown(self, t: Tensor, free: Tensor, schedule: Schedule) -> Tensor:
-        """Return V of each wave: (C, R, F, T, T), complex."""
-        count = len(t)
-        apart = torch.arange(count, device=t.device)[:, None] - torch.arange(count, device=t.device)
-        powers = torch.stack([self.memory**n for n in range(count)], dim=-1)
+        """Return V of each wave: (C, R, F, T, T), of the type of the memory.
+
+        Found in float64: of smooth fields K is up to 1e10 times the noise, and V what is left.
+        """
+        # Apple's GPUs have no float64.
+        home = torch.device("cpu") if self.memory.device.type == "mps" else self.memory.device
+        spectrum = self.spectrum.to(home).double()
+        memory = self.memory.to(home).to(torch.complex128)
+        t, free = t.to(home).double(), free.to(home)
+        place = torch.arange(len(t), device=home)
+        apart = place[:, None] - place
+        powers = torch.stack([memory**n for n in range(len(t))], dim=-1)
         prior = powers[..., apart.abs()]
-        prior = self.spectrum[..., None, None] * torch.where(apart < 0, prior.conj(), prior)
-        alpha = torch.where(free, schedule.alpha(t), 1.0).to(self.spectrum.dtype)
+        prior = spectrum[..., None, None] * torch.where(apart < 0, prior.conj(), prior)
+        alpha = torch.where(free, schedule.alpha(t), 1.0)
         noise = torch.where(free, schedule.sigma(t), schedule.sigma(torch.zeros_like(t)))
-        seen = alpha[:, None] * prior * alpha
-        seen = seen + torch.diag(noise.to(self.spectrum.dtype).square())
+        seen = alpha[:, None] * prior * alpha + torch.diag(noise.square())
         left = prior - (prior * alpha) @ torch.linalg.solve(seen, alpha[:, None] * prior)
         known = free[:, None] & free
-        unknown: Tensor = torch.where(known, left, 0.0)
-        return unknown
+        return torch.where(known, left, 0.0).to(self.memory)

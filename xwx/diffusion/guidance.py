@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -94,6 +95,10 @@ class Guidance:
     dtype : torch.dtype or None
         Of the vectors (B, M) of the solver; None for that of the frames, on a device that has
         no float64.
+    report : callable or None
+        Told what the systems of ``"background"`` leave unsolved, each member's root mean square
+        (B,) in standard deviations of the errors: at the last step, and at all at which frames
+        hold no more noise than state. What is left before is made up for by the steps after.
 
     Raises
     ------
@@ -115,6 +120,7 @@ class Guidance:
     zeta: float = 1.0
     dtype: torch.dtype | None = torch.float64
     background: Background | None = None
+    report: Callable[[Tensor], None] | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("mode", get_args(Mode)), ("solver", get_args(Solver))):
@@ -200,7 +206,8 @@ class Guidance:
             tweedie = Tweedie(denoise, z, t, schedule, free)
         sight = Sight(self.observation, tweedie.mean, self.dtype or z.dtype)
         variance = isotropic(z, t, schedule, free)
-        mean = tweedie.mean + self._move(tweedie, sight, variance)
+        counts = last or float(variance.max()) <= 0.5
+        mean = tweedie.mean + self._move(tweedie, sight, variance, self.report if counts else None)
         fallen = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         if self.safeguard:
             mean, fallen = self._safe(mean, tweedie, sight, variance)
@@ -219,7 +226,13 @@ class Guidance:
         """
         return self.observation.whitened_residual(x)
 
-    def _move(self, tweedie: Tweedie | Gaussian, sight: Sight, variance: Tensor) -> Tensor:
+    def _move(
+        self,
+        tweedie: Tweedie | Gaussian,
+        sight: Sight,
+        variance: Tensor,
+        report: Callable[[Tensor], None] | None,
+    ) -> Tensor:
         """Return V H' u, with the u of the mode."""
         b = sight.residual
         if self.mode == "mmps":
@@ -237,6 +250,8 @@ class Guidance:
                 return w + sight.see(tweedie.spread(sight.back(w)))
 
             u = cg(whole, b, _BACKGROUND_ITERATIONS, **_ENOUGH).x
+            if report is not None:
+                report((b - whole(u)).square().mean(-1).sqrt())
         elif self.mode == "pigdm":
             u = _isotropic_solution(sight, variance)
         elif self.mode == "tmpd":

@@ -233,6 +233,11 @@ def _attention(q: Any, k: Any, *_: Any, **__: Any) -> int:
     return int(4 * q.numel() * k[-2])
 
 
+def _attention_backward(gradient: Any, q: Any, k: Any, *_: Any, **__: Any) -> int:
+    """Five products with each key: the scores again, and what q, k, v and the scores get."""
+    return int(10 * q.numel() * k[-2])
+
+
 def _window_attention(
     qkv: Any, height: int, width: int, rows: int, columns: int, *_: Any, **__: Any
 ) -> int:
@@ -253,6 +258,9 @@ def _multi_convs(x: Any, kernels: Any, *_: Any, **__: Any) -> int:
 #: Those of torch, and what torch does not know; these take shapes in place of tensors.
 _FORMULAS: dict[Any, Callable[..., int]] = flop_registry | {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: shape_wrapper(_attention),  # type: ignore[no-untyped-call]
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: shape_wrapper(  # type: ignore[no-untyped-call]
+        _attention_backward
+    ),
     torch.ops.xwx_kernels.window_attention: shape_wrapper(_window_attention),  # type: ignore[no-untyped-call]
     torch.ops.xwx_kernels.memory_attention: shape_wrapper(_memory_attention),  # type: ignore[no-untyped-call]
     torch.ops.xwx_kernels.multi_convs: shape_wrapper(_multi_convs),  # type: ignore[no-untyped-call]

@@ -49,8 +49,7 @@ def set_statistics(network: Any, archive: Archive, group: Processes) -> None:
         return
     found_waves = waves(archive, weights, mean, std)  # small: each process finds the same
     if stencil is not None:
-        reach = 2 * stencil.radius
-        network.set_neighbours(neighbours(found_waves.spectrum, found_waves.columns, reach))
+        network.set_neighbours(neighbours(found_waves, reach=2 * stencil.radius))
     network.set_waves(found_waves.spectrum, found_waves.memory)
 
 

@@ -29,11 +29,14 @@ class Waves(NamedTuple):
         What a wave is multiplied by in one step, on average; of absolute value below 1.
     columns : int
         To which columns are extended.
+    closes : bool
+        Whether the globe closes, so that they are not.
     """
 
     spectrum: Tensor
     memory: Tensor
     columns: int
+    closes: bool
 
 
 def waves(archive: Archive, weights: NDArray[np.float64], mean: Tensor, std: Tensor) -> Waves:
@@ -49,7 +52,8 @@ def waves(archive: Archive, weights: NDArray[np.float64], mean: Tensor, std: Ten
         The normalisation.
     """
     rows, columns = archive.spec.grid.shape
-    whole = (2 * rows, columns if archive.spec.grid.periodic else 2 * columns)
+    closes = archive.spec.grid.periodic
+    whole = (2 * rows, columns if closes else 2 * columns)
     starts = archive.starts(2)
     count = min(len(starts), _MOST, max(8, _SIZE // (2 * archive.states[:1].nbytes)))
     chosen = starts[np.linspace(0, len(starts) - 1, count).round().astype(int)]
@@ -65,28 +69,33 @@ def waves(archive: Archive, weights: NDArray[np.float64], mean: Tensor, std: Ten
     # In units of the states' own cells, not of those that were added.
     spectrum = power.mean(0) / count * (whole[0] * whole[1] / (rows * columns))
     memory = together / (power[0] * power[1]).sqrt().clamp(min=1e-30)
-    return Waves(spectrum, memory / memory.abs().clamp(min=1.0) * (1 - 1e-6), whole[1])
+    memory = memory / memory.abs().clamp(min=1.0) * (1 - 1e-6)
+    return Waves(spectrum, memory, whole[1], closes)
 
 
-def neighbours(spectrum: Tensor, columns: int, reach: int) -> Tensor:
+def neighbours(found: Waves, reach: int) -> Tensor:
     """Return the covariance of two cells, by how far they are apart.
 
     It is the covariance of something: no combination of cells has a negative variance.
 
     Parameters
     ----------
-    spectrum : Tensor, shape (C, R, F)
-    columns : int
-        See :class:`Waves`.
+    found : Waves
     reach : int
-        The largest distance, in rows and in columns.
+        The largest distance, in rows and in columns. Where it is more than the map has, there are
+        no such pairs, and the covariance is 0.
 
     Returns
     -------
     Tensor, shape (C, 2 reach + 1, 2 reach + 1)
         By how many rows and columns one cell lies behind the other; no distance in the middle.
     """
-    covariance = torch.fft.irfft2(spectrum, s=(spectrum.shape[1], columns))
+    whole = found.spectrum.shape[1], found.columns
+    covariance = torch.fft.irfft2(found.spectrum, s=whole)
     apart = torch.arange(-reach, reach + 1)
-    chosen: Tensor = covariance[:, apart[:, None], apart % columns]
-    return chosen
+    near = covariance[:, (apart % whole[0])[:, None], apart % whole[1]]
+    # Beyond the map, distances would come back from the other end of what it was extended to.
+    there = (apart.abs() < whole[0] // 2)[:, None]
+    if not found.closes:
+        there = there & (apart.abs() < whole[1] // 2)
+    return torch.where(there, near, 0.0)

@@ -72,6 +72,9 @@ class Demands:
         Of the constraints, each once: the second of a name gets a number.
     groups : tuple of range
         States that no two windows may share out.
+    unsolved : float
+        What the systems of ``guidance="background"`` left unsolved in the present window at worst,
+        of the steps that count: a root mean square in standard deviations of the errors.
     """
 
     def __init__(
@@ -89,12 +92,14 @@ class Demands:
         self._mean, self._std = scene.mean.cpu().double(), scene.std.cpu().double()
         self.names = numbered([bound.name for bound in bounds])
         self.groups = tuple(group for bound in bounds for group in bound.groups)
+        self.unsolved = 0.0
 
     def guide(self, covered: range) -> tuple[Guidance | None, dict[str, slice], Observation | None]:
         """Return what guides a window, which of its values are whose, and what is strict.
 
         The last is of physical states, on the CPU.
         """
+        self.unsolved = 0.0
         observed: list[Observation] = []
         places: dict[str, slice] = {}
         count = 0
@@ -114,9 +119,15 @@ class Demands:
             iterations=sampling.iterations,
             dtype=self._exact,
             background=self._background,
+            report=self._note,
         )
         strict = [o for o in observed if bool(o.demanded.any())]
         return guidance, places, stack(strict) if strict else None
+
+    def _note(self, left: Tensor) -> None:
+        """Remember what the systems of some members left at a step."""
+        worst = float(left.nan_to_num(nan=torch.inf).max())
+        self.unsolved = max(self.unsolved, worst)
 
     def _moved(self, observation: Observation) -> Observation:
         operator = observation.operator

@@ -35,6 +35,9 @@ __all__ = ["Drawn", "demands", "generative", "posterior", "scene_of"]
 _FAR = 4.0
 #: And beyond this many, no sampler is to blame.
 _ABSURD = 100.0
+#: As many standard deviations may a background's systems leave unsolved: samples are off by that
+#: share of their spread.
+_LEFT = 0.1
 
 
 def generative(model: Model) -> bool:
@@ -176,7 +179,8 @@ def posterior(
     Warns
     -----
     XwxWarning
-        When a constraint is missed by more than four times its noise.
+        When a constraint is missed by more than four times its noise, or so much is known so
+        precisely that ``guidance="background"`` ends before its systems are solved.
     """
     sampling = Sampling() if sampling is None else sampling
     given = 0 if scene.start is None else 1
@@ -233,6 +237,7 @@ class _Shared:
         self._guide: Guidance | None = None
         self._strict: Observation | None = None
         self._warned: set[str] = set()
+        self._ended = False
         self._added = self._calls = self._told = 0
 
     def enter(self, window: Window, added: int) -> None:
@@ -284,6 +289,21 @@ class _Shared:
                     XwxWarning,
                     stacklevel=2,
                 )
+
+    def judge_solution(self, window: Window) -> None:
+        """Warn, once, where the systems of the background were not solved."""
+        left = self.asked.unsolved
+        if self._ended or left <= _LEFT:
+            return
+        self._ended = True
+        warnings.warn(
+            f"guidance='background' ended before its systems were solved in the window from "
+            f"{self.scene.times[window.start]}: {left:.2g} times the noise of the constraints is "
+            f"left (root mean square), where {_LEFT:g} does no harm. So many values are too "
+            "precise to be met together: give the constraints a larger noise, or fewer values",
+            XwxWarning,
+            stacklevel=2,
+        )
 
     def _remedy(self, worst: float) -> str:
         """Say what brings samples nearer to a constraint that they miss."""
@@ -365,5 +385,6 @@ class _Pieces(Iterator[Drawn]):
                 for name, value in deviations(piece.residual, shared.places).items():
                     residuals[name][some] = value
         shared.judge(residuals, window)
+        shared.judge_solution(window)
         self._number += 1
         return Drawn(window.start + first, states, residuals)

@@ -140,7 +140,7 @@ class _Step(nn.Module):
         if self.sampling.guidance == "background":
             background = Background.of(self.network, self.network.spec.grid)
         if background is not None:
-            spread = background.spread(t, free, Rectified())
+            spread = background.spread(t[:1], free[:1], Rectified())
             return Gaussian(denoise, z, t, free, spread).mean + spread(seen)
         tweedie = Tweedie(denoise, z, t, Rectified(), free)
         kept = [tweedie.spread(seen) for _ in range(passes_backward(self.sampling))]
