@@ -76,7 +76,7 @@ def draw(study: str, rows: pd.DataFrame) -> None:
     """Draw each variant's error over that of the first, seed by seed, against lead time."""
     first = rows["variant"].iloc[0]
     base = rows[rows["variant"] == first].set_index(["seed", "lead_hours"])
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, score in zip(axes, ("nrmse", "z500"), strict=True):
         for n, (variant, part) in enumerate(rows.groupby("variant", sort=False)):
             ratio = part.set_index(["seed", "lead_hours"])[score] / base[score]
@@ -88,6 +88,6 @@ def draw(study: str, rows: pd.DataFrame) -> None:
         axis.set(
             xlabel="lead time [days]", ylabel=f"over {first}", title=SCORES[score].split(" [")[0]
         )
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.savefig(HERE / f"{study}.png", dpi=100)
     plt.close(figure)
