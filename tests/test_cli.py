@@ -141,6 +141,8 @@ def test_a_closed_pipe_is_quiet():
         ["forecast", "in.nc", "--out", "out.nc", "--steps", "0"],
         ["forecast", "in.nc", "--out", "out.nc", "--steps", "-3"],
         ["forecast", "in.nc", "--out", "out.nc", "--steps", "2.5"],
+        ["forecast", "in.nc", "--out", "out.nc", "--members", "0"],
+        ["forecast", "in.nc", "--out", "out.nc", "--members", "2.5"],
         ["forecast", "in.nc", "--out", "out.nc", "--cache", "-1"],
         ["forecast", "in.nc", "--out", "out.nc", "--cache", "2.5"],
         ["forecast", "in.nc", "--out", "out.nc", "--start", "tomorrow"],
@@ -165,11 +167,12 @@ def test_wrong_usage(arguments, capsys, source, monkeypatch):
 def test_forecast_passes_every_option_on(calls, source, tmp_path, capsys):
     out = tmp_path / "out.zarr"
     words = "--model toy --steps 7 --start 2026-01-25 --start 2026-01-25T06 --variables msl vo "
-    words += "--cache 0 --seed 5 --device cpu --no-progress"
+    words += "--members 10 --cache 0 --seed 5 --device cpu --no-progress"
     assert main(["forecast", str(source), "--out", str(out), *words.split()]) == 0
     assert calls.args == ("toy", 7)
     assert calls.kwargs == {
         "start": ["2026-01-25", "2026-01-25T06"],
+        "members": 10,
         "cache": 0,
         "variables": ["msl", "vo"],
         "seed": 5,
@@ -452,3 +455,17 @@ def test_a_real_forecast(source, tmp_path, out):
         np.testing.assert_array_equal(fc["time"], expected)
         assert np.isfinite(fc["msl"]).all()
     assert os.listdir(tmp_path / "bundled") == ["toy"]
+
+
+def test_members_are_those_of_a_generative_model_and_are_planned(toy, source, tmp_path, capsys):
+    out = tmp_path / "out.nc"
+    assert main(["forecast", str(source), "--out", str(out), "--members", "3"]) == 1
+    said = capsys.readouterr().err
+    assert "members=3: toy (EMFormer) is deterministic" in said
+    assert main(["plan", str(source), "--members", "3"]) == 1
+    assert "members=3" in capsys.readouterr().err
+    for command in ("forecast", "plan"):
+        assert main([command, "--help"]) == 0
+        assert "forecasts of each start, of a generative model" in " ".join(
+            capsys.readouterr().out.replace("│", " ").split()
+        )

@@ -70,11 +70,14 @@ def states(count, grid=POLES, seed=0, channels=CHANNELS):
     noise = rng.standard_normal((count, len(channels), *grid.shape))
     out = np.empty_like(noise)
     for n, c in enumerate(channels):
-        middle, size = SIZE[c.name]
-        middle = 1000.0 if c.name == "z" and c.level == 100000.0 else middle
-        middle = 54000.0 if c.name == "z" and c.level == 50000.0 else middle
-        out[:, n] = middle + size * noise[:, n]
+        out[:, n] = middle(c) + SIZE[c.name][1] * noise[:, n]
     return out
+
+
+def middle(channel):
+    """Return the mean of a channel."""
+    at = {("z", 100000.0): 1000.0, ("z", 50000.0): 54000.0}
+    return at.get((channel.name, channel.level), SIZE[channel.name][0])
 
 
 def times(count, first="2026-01-25T00"):
@@ -109,11 +112,11 @@ def labelled(x, when, grid=POLES, channels=CHANNELS):
     return xr.Dataset(data, coords)
 
 
-def scene(count=10, grid=POLES, window=4, *, start=False, given=None, x=None, channels=CHANNELS):
+def scene(count=10, grid=POLES, window=5, *, start=False, given=None, x=None, channels=CHANNELS):
     """Return a series of states and the states themselves (N, C, H, W), as tensors."""
     x = states(count, grid, channels=channels) if x is None else x
     std = torch.tensor([SIZE[c.name][1] for c in channels])[:, None, None].float()
-    mean = torch.tensor([SIZE[c.name][0] for c in channels])[:, None, None].float()
+    mean = torch.tensor([middle(c) for c in channels])[:, None, None].float()
     return Scene(
         spec(grid, channels),
         window,

@@ -316,7 +316,8 @@ def test_a_mean_of_more_states_than_a_window_is_refused(small):
         TimeMean(means).bind(scene)
     (problem,) = error.value.problems
     assert problem.kind == "long-period"
-    assert "up to 4 states, more than the 3" in problem.message
+    assert "2 of 2 means are over 4 states, more than the 2" in problem.message
+    assert problem.remedy.startswith("give means over 12 h or less")
 
 
 def test_a_period_shorter_than_the_step_holds_no_state(small):

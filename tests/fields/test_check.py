@@ -11,6 +11,7 @@ import xarray as xr
 
 from xwx.errors import MismatchError
 from xwx.fields import area_weights, check, grid_of, pack, regrid
+from xwx.fields.plausible import Learned
 from xwx.fields.units import affine
 from xwx.spec import Channel, Grid, Spec
 
@@ -635,3 +636,65 @@ def test_many_times_of_nan_are_counted():
     ds["t2m"][:] = np.nan
     (problem,) = check(ds, SPEC, positions=[1, 2, 3]).problems
     assert "2020-01-01T00:00, 2020-01-01T06:00, 2020-01-01T12:00 and 1 more" in problem.message
+
+
+def test_values_of_another_unit_are_a_problem_where_it_is_known_what_was_learned(worlds):
+    ds, spec = worlds.dataset(), worlds.spec()
+    array = worlds.states(8)
+    learned = Learned(array.mean((0, 2, 3)), array.std((0, 2, 3)))
+    wrong = ds.assign(msl=(ds.msl / 100).assign_attrs(ds.msl.attrs))
+    assert check(ds, spec, learned=learned).ok
+    assert check(wrong, spec).ok
+    assert check(wrong, spec, values=False, learned=learned).ok
+    (problem,) = check(wrong, spec, learned=learned).problems
+    assert (problem.kind, problem.where) == ("implausible-values", "msl")
+    assert "is its unit `hPa`?" in problem.message
+    exec(problem.remedy, {"ds": wrong})
+    assert check(wrong, spec, learned=learned).ok
+
+
+def test_the_values_of_a_lazy_dataset_are_computed_once_and_those_of_the_start_alone(worlds):
+    import dask
+    import dask.array
+
+    calls = []
+
+    def counted(block):
+        calls.append(block.shape)
+        return block
+
+    ds = worlds.dataset().chunk(time=1)
+    lazy = ds.map(lambda v: v.copy(data=v.data.map_blocks(counted, meta=np.array((), v.dtype))))
+    array = worlds.states(8)
+    learned = Learned(array.mean((0, 2, 3)), array.std((0, 2, 3)))
+    with dask.config.set(scheduler="synchronous"):
+        assert check(lazy, worlds.spec(), learned=learned).ok
+    assert len(calls) == len(ds.data_vars)
+
+
+def test_coordinates_that_lost_their_dimension(worlds):
+    ds = worlds.dataset()
+    (both,) = check(ds.isel(latitude=2, longitude=3), worlds.spec()).problems
+    assert both.kind == "missing-dimension"
+    assert "latitude=61.875 and longitude=33.75 are single values" in both.message
+    picked = ds.isel(latitude=2, longitude=3)
+    station = picked.reset_coords(["latitude", "longitude"])
+    space = {"ds": picked}
+    exec(both.remedy.partition("  #")[0], space)
+    assert space["ds"].latitude.dims == space["ds"].longitude.dims == ("station",)
+    assert space["ds"].t2m.dims[0] == "station"
+    assert float(space["ds"].t2m[0, -1]) == float(station.t2m[-1])
+    (one,) = check(ds.isel(latitude=2), worlds.spec()).problems[:1]
+    space = {"ds": ds.isel(latitude=2)}
+    exec(one.remedy, space)
+    assert space["ds"].t2m.sizes["latitude"] == 1
+
+
+def test_values_are_looked_at_in_the_first_state_that_is_needed_alone(worlds):
+    ds, spec = worlds.dataset(), worlds.spec(history=2)
+    array = worlds.states(8)
+    learned = Learned(array.mean((0, 2, 3)), array.std((0, 2, 3)))
+    for wrong, count in ((-1, 0), (-2, 1), (-3, 0)):
+        pressure = ds.msl.copy(deep=True)
+        pressure[wrong] /= 100.0
+        assert len(check(ds.assign(msl=pressure), spec, learned=learned).problems) == count

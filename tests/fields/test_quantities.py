@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from xwx.fields.quantities import amount, deviations, difference, span
@@ -67,3 +68,27 @@ def test_a_mapping_knows_both_names():
     assert got == [1.0, 100.0, None]
     with pytest.raises(ValueError, match=r"'sst'.*'tas', 'psl', 'hus'"):
         deviations({"sst": "1 K"}, channels, names)
+
+
+@pytest.mark.parametrize(("given", "hours"), [("6H", 6), ("H", 1), (" 12 H", 12)])
+def test_hours_as_older_versions_of_pandas_wrote_them(given, hours):
+    assert span(given, "freq") == timedelta(hours=hours)
+    assert span(np.timedelta64(hours, "h"), "freq") == timedelta(hours=hours)
+
+
+def test_messages_say_what_was_given_and_what_works():
+    with pytest.raises(ValueError, match=r"^freq=6 has no unit.* such as freq=\"6h\"$"):
+        span(6, "freq", '"6h"')
+    with pytest.raises(ValueError, match=r"^tolerance='30' has no unit.* tolerance=\"30 min\"$"):
+        span("30", "tolerance")
+    with pytest.raises(ValueError, match=r"^delta='2' has no unit.* delta=\"2 K\"$"):
+        difference("2", "K", "delta", '"2 K"')
+    with pytest.raises(ValueError, match=r"^delta='2 hPa' does not convert to \"K\".*\"1 K\"$"):
+        difference("2 hPa", "K", "delta")
+    with pytest.raises(ValueError, match=r"^noise='1' has no unit.*'msl', such as noise=\"1 Pa\"$"):
+        deviations("1", [Channel("msl")], ["msl"])
+    with pytest.raises(ValueError, match="target=<list> has no unit"):
+        amount(list(range(100)), "Pa", "target")
+    with pytest.raises(ValueError, match="not finite"):
+        amount("1e999 Pa", "Pa", "target")
+    assert deviations("0.1", [Channel("siconc")], ["ci"]) == [0.1]  # whose unit is one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tracemalloc
 
 import numpy as np
@@ -13,6 +14,9 @@ import xwx
 from xwx.cli import main
 from xwx.errors import MismatchError, StoreError
 from xwx.models import footprint as counting
+from xwx.models.card import Card
+from xwx.models.checkpoint import Model
+from xwx.models.wind import Wind, WindConfig
 from xwx.tasks import plan as planning
 from xwx.tasks.planned import human_size, human_time
 
@@ -266,3 +270,74 @@ def test_precision_is_the_option_in_force(worlds, known_footprint):
         plan = worlds.dataset().wx.plan(worlds.toy())
     assert plan.precision == "bfloat16"
     assert plan.activations == 5 * 10**6
+
+
+@pytest.fixture
+def known_sampling(monkeypatch):
+    """Give any prior a footprint that grows with the members that go through it together."""
+
+    def pretend(model, sampling, *, guided, device, members=1, autocast=None):
+        half = 1 if autocast is None else 2
+        return counting.Footprint(1000, 300, 0, members * 10**5 // half, 10**9, 10**9, 1000)
+
+    monkeypatch.setattr(planning, "sampling_footprint", pretend)
+    monkeypatch.setattr(planning, "weights_of", lambda network: 1000)
+
+
+@pytest.mark.usefixtures("known_sampling")
+def test_the_numbers_that_would_fit_are_proposed(worlds, monkeypatch, tmp_path):
+    ds = worlds.dataset()
+    monkeypatch.setattr(planning, "free_on_device", lambda device: 10**9)
+
+    def numbers(free, **call):
+        monkeypatch.setattr(planning, "free_ram", lambda: free)
+        found = ds.wx.plan(**call)
+        (problem,) = (p for p in found.problems if p.kind == "main-memory")
+        return dict(re.findall(r"(members|steps)=(\d+)", problem.remedy)), call
+
+    def fits(call, **changes):
+        return ds.wx.plan(**call | changes).fits
+
+    found, call = numbers(10**6, model=worlds.toy(), steps=100)
+    assert list(found) == ["steps"]
+    steps = int(found["steps"])
+    assert fits(call, steps=steps)
+    assert not fits(call, steps=steps + 1)
+    wind = tiny_wind(worlds)
+    need = ds.wx.plan(wind, steps=40, members=1).device_memory
+    found, call = numbers(need + 12 * 10**6, model=wind, steps=40, members=100)
+    assert {name: int(n) > 0 for name, n in found.items()} == {"members": True, "steps": True}
+    for name, number in found.items():
+        assert fits(call, **{name: int(number)})
+        assert not fits(call, **{name: int(number) + 1})
+    found, call = numbers(need + 2 * 10**5, model=wind, steps=40, members=100)
+    assert found["members"] == "1"  # neither alone will do
+    assert fits(call, members=1, steps=int(found["steps"]))
+    assert not fits(call, members=1, steps=int(found["steps"]) + 1)
+    monkeypatch.setattr(planning, "free_disk", lambda path: 10**6)
+    store = tmp_path / "fc.zarr"
+    (problem,) = ds.wx.plan(worlds.toy(), steps=100, store=store).problems
+    steps = int(re.search(r"steps=(\d+)", problem.remedy)[1])
+    assert ds.wx.plan(worlds.toy(), steps=steps, store=store).fits
+    assert not ds.wx.plan(worlds.toy(), steps=steps + 1, store=store).fits
+
+
+@pytest.mark.usefixtures("known_sampling")
+def test_the_batch_that_would_fit_is_proposed(worlds, monkeypatch):
+    ds, wind = worlds.dataset(), tiny_wind(worlds)
+    one, two, three = (
+        ds.wx.plan(wind, steps=2, members=4, sampling=xwx.Sampling(batch=n)).device_memory
+        for n in (1, 2, 3)
+    )
+    assert one < two < three
+    for free, batch in ((one, 1), (two, 2), (three - 1, 2)):
+        left = free - 1000  # the weights that are there count as free
+        monkeypatch.setattr(planning, "free_on_device", lambda device, left=left: left)
+        plan = ds.wx.plan(wind, steps=2, members=4, sampling=xwx.Sampling(batch=4))
+        (problem,) = (p for p in plan.problems if p.kind == "device-memory")
+        assert f"sampling=xwx.Sampling(batch={batch}), which needs" in problem.remedy
+
+
+def tiny_wind(worlds):
+    network = Wind(WindConfig.preset("wind_tiny", frames=3), worlds.spec())
+    return Model(network.eval(), worlds.spec(), Card("tiny"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+
 import cftime
 import numpy as np
 import pint_xarray  # noqa: F401 - registers ds.pint
@@ -415,8 +418,10 @@ def test_masks_that_do_not_fit(white, ds, seen, reports):
 
 
 def test_arguments_that_make_no_sense(white, ds, seen, worlds):
-    with pytest.raises(TypeError, match="is a model, and so is"):
+    with pytest.raises(TypeError, match="two models are given, 'one' in the place of the mask"):
         ds.wx.reconstruct("one", "other")
+    with pytest.raises(TypeError, match=r"looks like the mask: .*reconstruct\(mask, model\)"):
+        ds.wx.reconstruct(white(), seen)
     with pytest.raises(TypeError, match="stations is a DataArray"):
         ds.wx.reconstruct(seen, white(), stations=ds.t2m)
     with pytest.raises(ValueError, match="generative"):
@@ -428,3 +433,87 @@ def test_arguments_that_make_no_sense(white, ds, seen, worlds):
     coarse = ds.coarsen(latitude=2, longitude=2).mean(keep_attrs=True)
     found = problems(lambda: coarse.wx.reconstruct(coarse.latitude > 0, white()))
     assert "downscale" in found["wrong-grid"].remedy
+
+
+def west_first(mask):
+    east = (mask.longitude + 180) % 360 - 180
+    return mask.assign_coords(longitude=east).sortby("longitude")
+
+
+def test_masks_in_another_convention_of_longitude(white, ds, seen):
+    wanted = ds.wx.reconstruct(seen, white(), seed=0, sampling=QUICK)
+    out = ds.wx.reconstruct(west_first(seen), white(), seed=0, sampling=QUICK)
+    xr.testing.assert_equal(out, wanted)
+    each = xr.Dataset(dict.fromkeys(ds.data_vars, west_first(seen)))
+    xr.testing.assert_equal(ds.wx.reconstruct(each, white(), seed=0, sampling=QUICK), wanted)
+    west = west_first(ds)
+    back = west.wx.reconstruct(seen, white(), seed=0, sampling=QUICK)
+    np.testing.assert_array_equal(back.t2m.sel(longitude=-11.25), out.t2m.sel(longitude=348.75))
+
+
+@pytest.mark.parametrize("west", [False, True])
+def test_the_remedy_for_a_mask_of_a_part_loses_none_of_its_points(white, ds, seen, west):
+    part = west_first(seen).isel(longitude=slice(10, 24))  # on both sides of Greenwich
+    own = west_first(ds) if west else ds
+    found = problems(lambda: own.wx.reconstruct(part, white(), sampling=QUICK))
+    made = {"ds": own, "mask": part}
+    exec(found["wrong-mask"].remedy, made)
+    assert int(made["mask"].sum()) == int(part.sum()) > 10
+    out = own.wx.reconstruct(made["mask"], white(), seed=0, noise=NOISE, sampling=QUICK)
+    miss = (west_first(out).t2m - west_first(ds).t2m).where(part)
+    assert int(miss.notnull().sum()) == 3 * int(part.sum())
+    assert np.abs(miss).max() < 5 * SIGMA["t2m"]
+
+
+def test_values_of_another_unit_give_one_warning(white, ds, seen):
+    wrong = ds.assign(msl=(ds.msl / 100).assign_attrs(ds.msl.attrs))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        wrong.wx.reconstruct(seen, white(), seed=0, sampling=QUICK)
+    texts = [str(w.message) for w in said if "on average" in str(w.message)]
+    assert len(texts) == 1
+    assert texts[0].startswith("`msl` is ")
+    assert "is its unit `hPa`?" in texts[0]
+
+
+def test_what_a_deterministic_model_is_told(ds, seen, worlds):
+    text = r"toy cannot be sampled: .*deterministic, and reconstruct .*model=\"wind-era5-mini\""
+    with pytest.raises(ValueError, match=text):
+        ds.wx.reconstruct(seen, worlds.toy())
+
+
+def test_a_station_without_its_dimension(white, worlds):
+    obs = stations(worlds.times(1), [10.0, 20.0], [5.0, 350.0], t2m=([[280.0, 281.0]], "K"))
+    alone = obs.isel(station=0)
+    (problem,) = problems(lambda: alone.wx.reconstruct(white(), sampling=QUICK)).values()
+    made = {"ds": alone}
+    exec(problem.remedy.partition("  #")[0], made)
+    kept = obs.isel(station=[0]).wx.reconstruct(white(), seed=0, sampling=QUICK)
+    out = made["ds"].wx.reconstruct(white(), seed=0, sampling=QUICK)
+    np.testing.assert_array_equal(out.t2m, kept.t2m)
+    assert "isel(station=[0])" in problem.remedy
+
+
+def test_the_noise_that_was_used_is_recorded(white, ds, seen):
+    own = ds[["msl", "z"]].assign(msl=(ds.msl / 100).assign_attrs(ds.msl.attrs, units="hPa"))
+    model = white()
+    area = AreaMean(pooled_twice(ds[["t2m"]]), noise="300 mK")
+    out = own.wx.reconstruct(
+        seen, model, noise={"msl": "0.5 hPa"}, constraints=[area], seed=0, sampling=QUICK
+    )
+    noise = json.loads(out.attrs["xwx_noise"])
+    assert list(noise) == list(out.constraint.values) == ["observed", "area_mean"]
+    assert noise["observed"]["msl"] == "0.5 hPa"
+    assert noise["area_mean"] == {"t2m": "0.3 K"}
+    std = dict(zip(map(str, model.spec.channels), model.network.std.flatten(), strict=True))
+    for level in (500, 850):
+        value, unit = noise["observed"][f"z at {level} hPa"].split(" ", 1)
+        assert unit == "m2 s-2"
+        assert float(value) == pytest.approx(0.01 * float(std[f"z[{level} hPa]"]), rel=1e-5)
+
+
+def pooled_twice(ds):
+    out = ds.coarsen(latitude=2, longitude=2).mean(keep_attrs=True)
+    for name in ("latitude", "longitude"):
+        out[name].attrs = dict(ds[name].attrs)
+    return out

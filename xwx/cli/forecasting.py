@@ -40,6 +40,7 @@ def plan(
     model: str | None = None,
     steps: Annotated[int, Parameter(converter=positive)] = 40,
     start: Annotated[list[str] | None, Parameter(validator=check_date, negative="")] = None,
+    members: Annotated[int | None, Parameter(converter=positive)] = None,
     cache: Annotated[int | None, Parameter(converter=from_zero)] = None,
     variables: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     device: str | None = None,
@@ -58,6 +59,8 @@ def plan(
         How many time steps of the model.
     start
         ISO time of the first state; repeat it for several starts. By default the last time.
+    members
+        How many forecasts of each start, of a generative model; by default one.
     cache
         How many of its own steps the network remembers.
     variables
@@ -77,6 +80,7 @@ def plan(
             model,
             steps=steps,
             start=start[0] if start and len(start) == 1 else start,
+            members=members,
             cache=cache,
             variables=variables,
             store=None if out is None or out.suffix != ".zarr" else out,
@@ -95,6 +99,7 @@ def forecast(
     model: str | None = None,
     steps: Annotated[int, Parameter(converter=positive)] = 40,
     start: Annotated[list[str] | None, Parameter(validator=check_date, negative="")] = None,
+    members: Annotated[int | None, Parameter(converter=positive)] = None,
     cache: Annotated[int | None, Parameter(converter=from_zero)] = None,
     variables: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     seed: int | None = None,
@@ -116,6 +121,8 @@ def forecast(
         How many time steps of the model.
     start
         ISO time of the first state; repeat it for several starts. By default the last time.
+    members
+        How many forecasts of each start, of a generative model; by default one.
     cache
         How many of its own steps the model remembers; by default what it was fine-tuned with.
     variables
@@ -134,6 +141,7 @@ def forecast(
 
     options: dict[str, Any] = {
         "start": start[0] if start and len(start) == 1 else start,
+        "members": members,
         "cache": cache,
         "variables": variables,
         "seed": seed,

@@ -10,9 +10,9 @@ import xarray as xr
 from torch import Tensor
 
 from xwx.constraints.coarse import coarse_cells, picked
-from xwx.constraints.noise import Noise, deviations_of
+from xwx.constraints.noise import Noise, deviations_of, refuse_noise
 from xwx.constraints.scene import Bound, Scene
-from xwx.constraints.series import Timed, clock_of, held, refuse, require_values
+from xwx.constraints.series import Timed, clock_of, given_alone, held, refuse, require_values
 from xwx.diffusion import operators
 from xwx.diffusion.cells import Cells
 from xwx.diffusion.protocols import Observation
@@ -44,6 +44,9 @@ class AreaMean:
     values: xr.Dataset
     noise: Noise = None
 
+    def __post_init__(self) -> None:
+        refuse_noise(self.noise)
+
     def bind(self, scene: Scene) -> Bound:
         """Return the constraint on a series of states, named "area_mean".
 
@@ -60,11 +63,11 @@ class AreaMean:
         assert seen is not None  # refuse() raised otherwise
         cells, problems = coarse_cells(seen, scene)
         found = clock_of(scene).find(seen.when, seen.time_name, seen.time_dim)
-        refuse([*problems, *found.problems], "AreaMean")
+        refuse([*problems, *found.problems] or given_alone(found.states, scene), "AreaMean")
         assert cells is not None
         sigma = deviations_of(self.noise, scene, seen.channels, seen.names)
         positions = np.arange(seen.when.size)
-        require_values(seen, positions, "AreaMean", "values")
+        require_values(seen, positions, "AreaMean", "values", scene)
         timed = Timed(seen, found.states, positions)
         return Bound("area_mean", partial(_means, timed, cells, sigma, scene))
 

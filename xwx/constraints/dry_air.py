@@ -62,6 +62,12 @@ class DryAirMass:
     strict: bool = False
     surface: xr.DataArray | xr.Dataset | None = None
 
+    def __post_init__(self) -> None:
+        if difference(self.noise, "Pa", "noise", '"0.1 Pa"') <= 0:
+            raise ValueError(f'noise={self.noise!r}: give a positive pressure, such as "0.1 Pa"')
+        if self.target is not None and not isinstance(self.target, xr.DataArray):
+            amount(self.target, "Pa", "target", '"98305 Pa"')
+
     def bind(self, scene: Scene) -> Bound:
         """Return the constraint on a series of states, named "dry_air_mass".
 
@@ -76,8 +82,6 @@ class DryAirMass:
             For a target or noise that cannot be read as a pressure.
         """
         sigma = difference(self.noise, "Pa", "noise")
-        if not 0 < sigma < np.inf:
-            raise ValueError(f'noise={self.noise!r}: give a positive pressure, such as "0.1 Pa"')
         orography, problems = self._orography(scene)
         problems += _lacking(scene.spec, orography is not None or bool(problems))
         refuse(problems, "DryAirMass", "ds" if self.surface is None else "surface")

@@ -11,13 +11,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from xwx.constraints.noise import Noise, deviations_of
+from xwx.constraints.noise import Noise, deviations_of, refuse_noise
 from xwx.constraints.scene import Bound, Scene
-from xwx.constraints.series import Timed, clock_of, held, refuse, require_values
+from xwx.constraints.series import Timed, clock_of, given_alone, held, refuse, require_values
 from xwx.constraints.stations import bind_stations
 from xwx.diffusion import operators
 from xwx.diffusion.protocols import Observation
 from xwx.errors import Problem
+from xwx.fields.embed import on_whole_grid
 from xwx.fields.foreign import foreign
 from xwx.fields.quantities import span
 from xwx.fields.reports import along_stations
@@ -33,9 +34,9 @@ class Observe:
     ----------
     values : Dataset
         In any presentation, of some of the model's variables and levels. Either on the model's
-        grid, NaN where nothing was observed; or along one dimension of stations with their
-        ``lat`` and ``lon``, in any order and with a time each (as in a list of METARs), a
-        dimension of times, or one time for all; NaN reports are left out.
+        grid or on some of its points, NaN where nothing was observed; or along one dimension of
+        stations with their ``lat`` and ``lon``, in any order and with a time each (as in a list of
+        METARs), a dimension of times, or one time for all; NaN reports are left out.
     noise : str, quantity or mapping, optional
         Standard deviation of the errors, with a unit: ``"0.5 hPa"``, or one for each variable,
         ``{"t2m": "1 K", "msl": "0.5 hPa"}``. By default a hundredth of the channel's standard
@@ -55,6 +56,11 @@ class Observe:
     noise: Noise = None
     tolerance: str | Any | None = None
 
+    def __post_init__(self) -> None:
+        refuse_noise(self.noise)
+        if self.tolerance is not None:
+            span(self.tolerance, "tolerance")
+
     def bind(self, scene: Scene) -> Bound:
         """Return the constraint on a series of states.
 
@@ -72,13 +78,18 @@ class Observe:
         if isinstance(self.values, xr.Dataset) and along_stations(self.values):
             return bind_stations(self.values, scene, self.noise, tolerance)
         seen, problems = foreign(self.values, scene.spec, on="model")
+        if any(p.kind in ("regional-grid", "wrong-grid") for p in problems):
+            seen, problems = foreign(
+                on_whole_grid(self.values, scene.spec.grid), scene.spec, on="model"
+            )
         refuse([_reworded(p) for p in problems], "Observe")
         assert seen is not None  # refuse() raised otherwise
         found = clock_of(scene).find(seen.when, seen.time_name, seen.time_dim, tolerance)
         refuse([_reworded(p) for p in found.problems], "Observe")
         sigma = deviations_of(self.noise, scene, seen.channels, seen.names)
         positions = np.flatnonzero(found.near)
-        require_values(seen, positions, "Observe", "values")
+        require_values(seen, positions, "Observe", "values", scene)
+        refuse(given_alone(found.states[positions], scene), "Observe")
         timed = Timed(seen, found.states[positions], positions)
         return Bound("observed", partial(_entries, timed, sigma, scene))
 
@@ -106,8 +117,8 @@ def _reworded(problem: Problem) -> Problem:
             "ds = ds.wx.regrid(model)"
         ),
         "regional-grid": (
-            'ds = ds.reindex_like(states, method="nearest", tolerance=1e-3)  # NaN beyond, if its '
-            "points are the model's (states: a Dataset on its grid); if not: AreaMean(ds)"
+            "AreaMean(ds)  # means over larger cells; some of the model's own points alone need "
+            "no change, whatever the convention of their longitudes"
         ),
         "time-between": f'{problem.remedy}; or Observe(ds, tolerance="30 min")',
     }

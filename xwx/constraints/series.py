@@ -14,10 +14,12 @@ from torch import Tensor
 
 from xwx.constraints.scene import Scene
 from xwx.errors import MismatchError, Problem
+from xwx.fields.clock import show
 from xwx.fields.foreign import Foreign
 from xwx.fields.instants import Clock
+from xwx.fields.plausible import Learned, Sample, warn_if_implausible
 
-__all__ = ["Timed", "clock_of", "held", "refuse", "require_values"]
+__all__ = ["Timed", "clock_of", "given_alone", "held", "learned", "refuse", "require_values"]
 
 
 def clock_of(scene: Scene) -> Clock:
@@ -38,6 +40,32 @@ def refuse(problems: Sequence[Problem], what: str, argument: str = "values") -> 
             for p in dict.fromkeys(problems)
         ]
         raise MismatchError(named, what=what)
+
+
+def learned(scene: Scene) -> Learned | None:
+    """Return what the model of a series has seen."""
+    return Learned.of(scene.mean.detach().cpu(), scene.std.detach().cpu())
+
+
+def given_alone(states: NDArray[np.intp], scene: Scene) -> list[Problem]:
+    """Return the problem of values that are all of the state which is given, and not sampled."""
+    if scene.start is None or (states > 0).any():
+        return []
+    when = show(scene.times[0])
+    return [
+        Problem(
+            kind="given-state",
+            where="values",
+            message=(
+                f"all are of {when}, the state that the forecast starts from: that is given, and "
+                "nothing of what follows is demanded"
+            ),
+            remedy=(
+                f"give values after {when}; to change the start itself, reconstruct or downscale "
+                "it with them, and forecast what that returns"
+            ),
+        )
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +91,19 @@ class Timed:
         return self.states[here].tolist(), torch.from_numpy(values)
 
 
-def require_values(seen: Foreign, positions: NDArray[Any], what: str, argument: str) -> None:
-    """Refuse a Dataset that holds nothing but NaN at these positions in time."""
-    if any(np.isfinite(seen.read([int(n)])).any() for n in positions):
-        return
+def require_values(
+    seen: Foreign, positions: NDArray[Any], what: str, argument: str, scene: Scene
+) -> None:
+    """Refuse a Dataset that holds nothing but NaN at these positions in time.
+
+    The first values are looked at: those of another unit than theirs give a warning.
+    """
+    for n in positions:
+        values = seen.read([int(n)])[0]
+        if np.isfinite(values).any():
+            samples = map(Sample.converted, seen.channels, seen.fields, values)
+            warn_if_implausible(samples, scene.spec.channels, learned(scene))
+            return
     problem = Problem(
         kind="nothing-observed",
         where=", ".join(dict.fromkeys(seen.names)),

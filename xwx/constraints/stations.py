@@ -14,11 +14,12 @@ from torch import Tensor
 
 from xwx.constraints.noise import Noise, deviations_of
 from xwx.constraints.scene import Bound, Scene
-from xwx.constraints.series import clock_of, held, refuse
+from xwx.constraints.series import clock_of, given_alone, held, learned, refuse
 from xwx.diffusion.protocols import Observation
 from xwx.diffusion.stations import stations
 from xwx.errors import Problem
 from xwx.fields.instants import Found
+from xwx.fields.plausible import warn_if_implausible
 from xwx.fields.reports import Reports, reports
 from xwx.fields.variables import variable
 from xwx.spec import Grid
@@ -57,6 +58,8 @@ def bind_stations(
     sigma = deviations_of(noise, scene, seen.channels, seen.names)
     listed = _listed(seen, found, sigma)
     refuse(_nothing(seen, tolerance) if listed.values.numel() == 0 else [], "Observe")
+    refuse(given_alone(listed.states.numpy(), scene), "Observe")
+    warn_if_implausible(seen.samples, scene.spec.channels, learned(scene))
     return Bound("stations", partial(_reports, listed, scene))
 
 

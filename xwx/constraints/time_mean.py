@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xwx.constraints.coarse import coarse_cells, picked
-from xwx.constraints.noise import Noise, deviations_of
+from xwx.constraints.noise import Noise, deviations_of, refuse_noise
 from xwx.constraints.scene import Bound, Scene
-from xwx.constraints.series import clock_of, refuse, require_values
+from xwx.constraints.series import clock_of, given_alone, refuse, require_values
 from xwx.diffusion import operators
 from xwx.diffusion.cells import Cells
+from xwx.diffusion.chain import plan_windows
 from xwx.diffusion.protocols import Observation
 from xwx.errors import Problem
 from xwx.fields.clock import show
 from xwx.fields.foreign import Foreign, foreign
 from xwx.fields.instants import ROUNDING, Clock
-from xwx.fields.periods import Periods, mean_problems, periods_of
+from xwx.fields.periods import Periods, broken_period, mean_problems, periods_of
 from xwx.fields.quantities import span
 
 __all__ = ["TimeMean"]
@@ -64,6 +65,13 @@ class TimeMean:
     period: str | None = None
     label: Literal["left", "right", "middle"] = "left"
 
+    def __post_init__(self) -> None:
+        refuse_noise(self.noise)
+        if self.label not in ("left", "right", "middle"):
+            raise ValueError(f'label={self.label!r}: give "left", "right" or "middle"')
+        if self.period is not None:
+            span(self.period, "period", '"1D"')
+
     def bind(self, scene: Scene) -> Bound:
         """Return the constraint on a series of states, named "time_mean".
 
@@ -79,9 +87,7 @@ class TimeMean:
         ValueError
             For a noise, `period` or `label` that cannot be read.
         """
-        if self.label not in ("left", "right", "middle"):
-            raise ValueError(f'label={self.label!r}: give "left", "right" or "middle"')
-        length = None if self.period is None else span(self.period, "period")
+        length = None if self.period is None else span(self.period, "period", '"1D"')
         seen, problems = foreign(self.values, scene.spec, on="either")
         refuse(problems, "TimeMean")
         assert seen is not None  # refuse() raised otherwise
@@ -90,7 +96,7 @@ class TimeMean:
         groups, more = _groups(self.values, seen, scene, (length, self.label))
         refuse([*problems, *more], "TimeMean")
         sigma = deviations_of(self.noise, scene, seen.channels, seen.names)
-        require_values(seen, np.arange(seen.when.size), "TimeMean", "values")
+        require_values(seen, np.arange(seen.when.size), "TimeMean", "values", scene)
         return Bound("time_mean", partial(_means, seen, groups, cells, sigma, scene), groups)
 
 
@@ -141,10 +147,16 @@ def _groups(
         problems.append(_beyond(clock, periods, beyond, seen))
     if (sizes == 0).any():
         problems.append(_empty(clock, periods, sizes == 0, name))
-    if (sizes > scene.window).any():
-        problems.append(_long(periods, int(sizes.max()), sizes > scene.window, scene, name))
+    elif (broken := broken_period(periods, clock, name)) is not None:
+        problems.append(broken)
+    # but for the first window, each begins with a state that is known already
+    long = sizes > np.where(firsts == 0, scene.window, scene.window - 1)
+    if long.any():
+        problems.append(_long(periods, sizes, long, scene, name))
     ranges = zip(firsts.tolist(), stops.tolist(), strict=True)
-    return tuple(range(first, stop) for first, stop in ranges), problems
+    groups = tuple(range(first, stop) for first, stop in ranges)
+    alone = [] if scene.start is None else given_alone(stops - 1, scene)
+    return groups, problems or alone or _together(groups, scene, name)
 
 
 def _period(periods: Periods, which: NDArray[np.bool_]) -> str:
@@ -182,14 +194,35 @@ def _empty(clock: Clock, periods: Periods, empty: NDArray[np.bool_], name: str) 
     )
 
 
-def _long(periods: Periods, most: int, long: NDArray[np.bool_], scene: Scene, name: str) -> Problem:
-    hours = scene.window * scene.spec.step.total_seconds() / 3600
+def _long(
+    periods: Periods, sizes: NDArray[np.intp], long: NDArray[np.bool_], scene: Scene, name: str
+) -> Problem:
     return Problem(
         kind="long-period",
         where=name,
         message=(
-            f"{long.sum()} means are over up to {most} states, more than the {scene.window} that "
-            f"the model sees at once: the first is from {_period(periods, long)}"
+            f"{long.sum()} of {long.size} means are over {sizes[long].max()} states, more than the "
+            f"{scene.window - 1} that the model draws at once beside the one that its window of "
+            f"{scene.window} begins with: the first is from {_period(periods, long)}"
         ),
-        remedy=f"give means over {hours:g} h or less, or take a model of longer windows",
+        remedy=_shorter(scene),
     )
+
+
+def _shorter(scene: Scene) -> str:
+    hours = (scene.window - 1) * scene.spec.step.total_seconds() / 3600
+    return f"give means over {hours:g} h or less, or take a model of longer windows"
+
+
+def _together(groups: tuple[range, ...], scene: Scene, name: str) -> list[Problem]:
+    """Return the problem of periods that overlap, so that they need more states at a time."""
+    try:
+        plan_windows(len(scene.times), scene.window, groups)
+    except ValueError:
+        message = (
+            "periods that overlap are drawn together, and these chain more states than the "
+            f"{scene.window - 1} that the model draws at once"
+        )
+        remedy = f"give means whose periods do not overlap; {_shorter(scene)}"
+        return [Problem("overlapping-periods", name, message, remedy)]
+    return []

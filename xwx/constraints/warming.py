@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from xwx.constraints.noise import Noise
+from xwx.constraints.noise import Noise, refuse_noise
 from xwx.constraints.scene import Bound, Scene
 from xwx.constraints.series import Timed, clock_of, held, refuse
 from xwx.diffusion import warming
@@ -75,6 +75,10 @@ class Warming:
     rate: float = 0.07
     cells: int | None = None
 
+    def __post_init__(self) -> None:
+        refuse_noise(self.noise)
+        self._check(difference(self.delta, "K", "delta", '"2 K"'))
+
     def bind(self, scene: Scene) -> Bound:
         """Return the constraint on a series of states, named "warming".
 
@@ -89,7 +93,6 @@ class Warming:
             For a delta or noise that cannot be read, and for another `humidity` or `cells`.
         """
         delta = difference(self.delta, "K", "delta")
-        self._check(delta)
         channels = scene.spec.channels
         warm = tuple(n for n, c in enumerate(channels) if c.name in ("t", "t2m"))
         wet = tuple(n for n, c in enumerate(channels) if c.name == "q" and self.humidity)

@@ -9,13 +9,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xwx.errors import Problem
-from xwx.fields.align import Axes
+from xwx.fields.align import Axes, axes_of
 from xwx.fields.grid import bounds_of, latitude_edges
 from xwx.fields.horizontal import Horizontal
 from xwx.fields.orient import Turn
 from xwx.spec import Grid
 
-__all__ = ["Cells", "Overlap", "cells_of", "model_cells", "overlap"]
+__all__ = ["Cells", "Overlap", "cells_of", "model_cells", "overlap", "single_cells"]
 
 Floats = NDArray[np.float64]
 #: Part of a cell that may lie outside the grid, or be smaller, for rounding of coordinates.
@@ -92,13 +92,26 @@ def cells_of(ds: xr.Dataset, axes: Axes, turns: tuple[Turn, Turn]) -> Cells | li
         off = centres - edges.mean(1)
         off = np.abs(off - period * np.rint(off / period) if period else off)
         if not (size > 0).all():
-            problems.append(_no_size(name))
+            problems.append(_no_size(name, float(centres[0])))
         elif (wrong := off > (0.5 + _SLACK) * size).any():
             problems.append(_elsewhere(name, int(wrong.sum()), centres[wrong][0]))
     if problems:
         return problems
     for_rows, for_columns = turns
     return Cells(_turned(rows, for_rows), _turned(columns, for_columns), axes.dims, turns)
+
+
+def single_cells(ds: xr.Dataset) -> list[Problem]:
+    """Return the problem of a single row or column without bounds: its size is not known."""
+    axes = axes_of(ds)
+    if not isinstance(axes, Axes):
+        return []
+    pairs = zip(axes.names, (axes.rows, axes.columns), strict=True)
+    return [
+        _no_size(name, float(values[0]))
+        for name, values in pairs
+        if values.size == 1 and bounds_of(ds, name) is None
+    ]
 
 
 def _turned(values: Floats, turn: Turn) -> Floats:
@@ -121,14 +134,18 @@ def _eastwards(bounds: Floats, centres: Floats) -> Floats:
     return np.stack([start, start + size], axis=1)
 
 
-def _no_size(name: str) -> Problem:
+def _no_size(name: str, centre: float) -> Problem:
     return Problem(
         kind="missing-bounds",
         where=name,
-        message="one point has no size: the edges of its cell are needed for a mean over it",
+        message=(
+            f"one point, {centre:g}, has no size: the edges of its cell are needed for a mean over "
+            "it, and are not known"
+        ),
         remedy=(
             f'ds = ds.assign_coords({name}_bnds=(("{name}", "bnds"), [[LOW, HIGH]])); '
-            f'ds["{name}"].attrs["bounds"] = "{name}_bnds"'
+            f'ds["{name}"].attrs["bounds"] = "{name}_bnds"  # LOW, HIGH: such as {centre - 1:g}, '
+            f"{centre + 1:g}"
         ),
     )
 

@@ -19,6 +19,7 @@ from xwx.fields.clock import (
     windows,
 )
 from xwx.fields.load import value_problems
+from xwx.fields.plausible import Learned, Sample, implausible
 from xwx.fields.survey import Survey, survey
 from xwx.spec import Spec
 
@@ -77,6 +78,7 @@ def check(
     *,
     positions: Sequence[int] | None = None,
     values: bool = True,
+    learned: Learned | None = None,
     what: str = "the model",
 ) -> Report:
     """List every mismatch between a Dataset and what a model needs.
@@ -91,6 +93,9 @@ def check(
         before each start.
     values : bool
         Whether to read the values at the starts and look for NaN.
+    learned : Learned, optional
+        What the model has seen: values that are far from it, as those of another unit are, are a
+        problem of their own. Of the first state that is read.
     what : str
         What the Dataset is meant for, for the first line of the report.
 
@@ -113,7 +118,9 @@ def check(
         problems += _time_problems(ds, spec, seen, starts)
         needed = {i for window in windows(starts, spec, size) for i in window}
         if values:
-            problems += value_problems(ds, seen, sorted(needed))
+            first: list[Sample] = []
+            problems += value_problems(ds, seen, sorted(needed), None if learned is None else first)
+            problems += implausible(first, spec.channels, learned)
     return Report(tuple(problems), what)
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "is_time",
     "level_pascals",
     "pressures",
+    "single_places",
 ]
 
 _LATITUDES = ("latitude", "lat", "nav_lat", "Latitude", "LAT", "XLAT", "y")
@@ -124,6 +125,21 @@ def curvilinear(ds: xr.Dataset) -> tuple[str, str] | None:
     bounds = {v.attrs.get("bounds") for v in ds.variables.values()}
     lat, lon = ([k for k in names if k not in bounds] for names in (lat, lon))
     return (lat[0], lon[0]) if lat and lon else None
+
+
+def single_places(ds: xr.Dataset) -> tuple[str | None, str | None]:
+    """Return the names of a latitude and a longitude of one value, without a dimension."""
+    flat = {k: v for k, v in _variables(ds).items() if v.ndim == 0 and _numeric(v)}
+    lat, lon = (
+        next(
+            (k for k, v in flat.items() if k in names[:-1] or _is_horizontal(v, kind, units)), None
+        )
+        for kind, units, names in (
+            ("latitude", NORTH, _LATITUDES),
+            ("longitude", EAST, _LONGITUDES),
+        )
+    )
+    return lat, lon
 
 
 def _numeric(variable: xr.Variable) -> bool:

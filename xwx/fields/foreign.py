@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xwx.errors import MismatchError, Problem
 from xwx.fields.align import Axes, axes_of
 from xwx.fields.cells import Cells, cells_of
+from xwx.fields.frame import Field
 from xwx.fields.load import blocks
 from xwx.fields.offered import offered
 from xwx.fields.orient import Turn, turn_columns, turn_rows
@@ -51,6 +52,12 @@ class Foreign:
     time_dim: str | None
     _ds: xr.Dataset
     _seen: Survey
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The variable of each channel."""
+        by_channel = {n: field for field in self._seen.fields for n in field.channels}
+        return tuple(by_channel[n] for n in range(len(self.channels)))
 
     def read(self, positions: Sequence[int]) -> Floats:
         """Read the values at some times, in canonical units; NaN where there is none.

@@ -33,6 +33,8 @@ class Horizontal:
         Degrees north and east, in the Dataset's order and convention.
     bounds : array, shape (rows, 2), or None
         CF bounds of the latitudes.
+    column_bounds : array, shape (columns, 2), or None
+        Those of the longitudes, where nothing else tells how wide they are: of a single one.
     """
 
     latitude_dim: str
@@ -40,6 +42,7 @@ class Horizontal:
     latitude: Floats
     longitude: Floats
     bounds: Floats | None = None
+    column_bounds: Floats | None = None
 
     @cached_property
     def row_edges(self) -> Floats:
@@ -57,7 +60,7 @@ class Horizontal:
         """
         east = np.mod(self.longitude, 360.0)
         if east.size == 1:
-            return np.stack([east, east], axis=1)
+            return self._single_column(float(east[0]))
         order = np.argsort(east)
         gaps = np.diff(np.append(east[order], east[order[0]] + 360.0))
         centres = east[order]
@@ -72,6 +75,15 @@ class Horizontal:
         edges = np.empty((east.size, 2))
         edges[order] = np.stack([centres - before / 2, centres + gaps / 2], axis=1)
         return edges
+
+    def _single_column(self, centre: float) -> Floats:
+        if self.column_bounds is None:
+            return np.array([[centre, centre]])
+        # of the two arcs between the bounds, that which the centre is in; they may be a whole turn
+        west, east = self.column_bounds[0]
+        if np.mod(centre - west, 360.0) > np.mod(east - west, 360.0):
+            west, east = east, west
+        return np.array([[west, west + (np.mod(east - west, 360.0) or 360.0 * (west != east))]])
 
     @property
     def column_widths(self) -> Floats:
@@ -161,4 +173,5 @@ def horizontal_of(ds: xr.Dataset, what: str) -> Horizontal:
         magnitudes(ds.variables[lat]).astype(np.float64),
         magnitudes(ds.variables[lon]).astype(np.float64),
         bounds_of(ds, lat),
+        bounds_of(ds, lon) if ds[lon].size == 1 else None,
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xwx.errors import Problem
 from xwx.fields.clock import show
 from xwx.fields.frame import Field
+from xwx.fields.plausible import Sample, units_of
 from xwx.fields.survey import Survey
 from xwx.fields.units import magnitudes, strip, unit_text
 
@@ -129,7 +130,12 @@ def finite(slab: NDArray[Any]) -> bool:
     return math.isfinite(low) and math.isfinite(high)
 
 
-def value_problems(ds: xr.Dataset, seen: Survey, positions: Sequence[int]) -> list[Problem]:
+def value_problems(
+    ds: xr.Dataset,
+    seen: Survey,
+    positions: Sequence[int],
+    first: list[Sample] | None = None,
+) -> list[Problem]:
     """Read the values and report those that are not finite.
 
     Parameters
@@ -139,6 +145,8 @@ def value_problems(ds: xr.Dataset, seen: Survey, positions: Sequence[int]) -> li
         Of `ds`; its sound variables are read, the others are not.
     positions : sequence of int
         Time positions to read.
+    first : list of Sample, optional
+        Is given what the values at the first of them are like.
     """
     if not positions or not seen.fields:
         return []
@@ -147,6 +155,9 @@ def value_problems(ds: xr.Dataset, seen: Survey, positions: Sequence[int]) -> li
         for number, channel, slab in block.slabs():
             if not finite(slab):
                 flaws.add(block.field, channel, number, slab)
+            if first is not None and number == 0:
+                units = units_of(block.field)
+                first.append(Sample.of(channel, block.field.name, units, slab))
     return flaws.problems(ds, seen)
 
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from xwx.errors import Problem
 from xwx.fields.clock import show
 from xwx.fields.coordinates import is_time
+from xwx.fields.instants import ROUNDING, Clock
 
-__all__ = ["Periods", "mean_problems", "periods_of"]
+__all__ = ["Periods", "broken_period", "mean_problems", "periods_of"]
 
 #: What part of a period lies before its time.
 _BEFORE = {"left": 0, "middle": 1, "right": 2}
@@ -113,6 +114,29 @@ def periods_of(
         return Periods(starts, starts + np.timedelta64(length))
     starts = when - before
     return Periods(starts, starts + length)
+
+
+def broken_period(periods: Periods, clock: Clock, name: str) -> Problem | None:
+    """Return the problem of periods that are no whole number of steps, if there is one.
+
+    Their means would weigh a state that belongs to two periods as if it were of one.
+    """
+    slack = ROUNDING / clock.step
+    steps = clock.steps(periods.ends) - clock.steps(periods.starts)
+    broken = np.abs(steps - np.round(steps)) > 2 * slack
+    if not broken.any():
+        return None
+    hours = clock.step.total_seconds() / 3600
+    return Problem(
+        kind="wrong-period",
+        where=name,
+        message=(
+            f"a mean over {float(steps[broken][0]) * hours:g} h is none of states {hours:g} h "
+            f"apart: they would belong to two periods (first {show(periods.starts[broken][0])} to "
+            f"{show(periods.ends[broken][0])})"
+        ),
+        remedy=f"give means over a whole number of steps of {hours:g} h",
+    )
 
 
 def _lost(ds: xr.Dataset, time_name: str, bounds: str) -> Problem:

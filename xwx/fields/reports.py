@@ -16,6 +16,7 @@ from xwx.fields.degrees import degrees_problems
 from xwx.fields.faults import extra_dimension, missing_dimension, type_problems
 from xwx.fields.locate import Place
 from xwx.fields.offered import offered
+from xwx.fields.plausible import Sample
 from xwx.fields.units import affine, magnitudes
 from xwx.spec import Spec
 
@@ -46,6 +47,8 @@ class Reports:
         Whether each station has a time of its own: `when` is along the stations.
     values : array of float64, shape (times, channels, stations)
         In canonical units; NaN where there is no report. One time only if `each`.
+    samples : tuple of Sample
+        What the values of each channel are like.
     places : tuple of str
         The coordinates of latitude and longitude.
     station_dim, time_name : str
@@ -59,6 +62,7 @@ class Reports:
     when: NDArray[Any]
     each: bool
     values: Floats
+    samples: tuple[Sample, ...]
     places: tuple[str, str]
     station_dim: str
     time_name: str
@@ -105,7 +109,8 @@ def reports(ds: xr.Dataset, spec: Spec) -> tuple[Reports | None, list[Problem]]:
     time = str(names.time)
     each = time_dim == station
     along = None if each else time_dim
-    values = np.stack([_values(ds, place, (along, station)) for place in places.values()], axis=1)
+    given = [_values(ds, place, (along, station)) for place in places.values()]
+    values = np.stack([_canonical(v, p) for v, p in zip(given, places.values(), strict=True)], 1)
     if (wrong := np.isinf(values)).any():
         message = f"{int(wrong.sum())} values are infinite; NaN is where nothing is known"
         remedy = "ds = ds.where(np.isfinite(ds))"
@@ -118,6 +123,10 @@ def reports(ds: xr.Dataset, spec: Spec) -> tuple[Reports | None, list[Problem]]:
         np.atleast_1d(ds[time].values),
         each,
         values,
+        tuple(
+            Sample.of(n, place.profile.name, str(place.profile.units), raw)
+            for raw, (n, place) in zip(given, places.items(), strict=True)
+        ),
         (lat, lon),
         station,
         time,
@@ -194,14 +203,17 @@ def _shape_problems(
 
 
 def _values(ds: xr.Dataset, place: Place, order: tuple[str | None, str]) -> Floats:
-    """Return one channel in canonical units, (times, stations)."""
+    """Return one channel in the units that it has, (times, stations)."""
     profile, variable = place.profile, ds.variables[place.profile.name]
     if profile.layered and place.level is not None:
         variable = variable.isel({ds.variables[profile.vertical].dims[0]: place.level})
     kept = [dim for dim in order if dim is not None]
     variable = variable.isel(dict.fromkeys(set(variable.dims) - set(kept), 0))
     values = magnitudes(variable.transpose(*kept)).astype(np.float64)
-    step = affine(str(profile.units), place.units)
-    assert step is not None  # locate() made sure
-    values = (values * step.scale + step.offset) * place.factor
     return values if order[0] is not None else values[None]
+
+
+def _canonical(values: Floats, place: Place) -> Floats:
+    step = affine(str(place.profile.units), place.units)
+    assert step is not None  # locate() made sure
+    return (values * step.scale + step.offset) * place.factor

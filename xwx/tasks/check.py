@@ -13,6 +13,7 @@ from xwx.fields import Report
 from xwx.fields import check as check_spec
 from xwx.models.checkpoint import Model
 from xwx.models.registry import find_spec, list_models
+from xwx.tasks.check_values import learned_of
 
 __all__ = ["check", "check_models"]
 
@@ -40,7 +41,7 @@ def check(ds: xr.Dataset, model: str | os.PathLike[str] | Model | None = None) -
     """
     if model is not None:
         name = model.name if isinstance(model, Model) else os.fspath(model)
-        return check_spec(ds, find_spec(model), what=name)
+        return check_spec(ds, find_spec(model), learned=learned_of(model), what=name)
     reports = check_models(ds)
     for report in reports.values():
         if report.ok:
@@ -66,7 +67,8 @@ def check_models(
     positions : sequence of int, optional
         Positions of the forecast starts; by default the last time.
     values : bool
-        Whether to read the values at the starts and look for NaN.
+        Whether to read the values at the starts, and look for NaN and for values that are far
+        from all that the model has seen.
 
     Returns
     -------
@@ -82,4 +84,5 @@ def _check_one(ds: xr.Dataset, name: str, positions: Sequence[int] | None, value
     except XwxError as error:
         remedy = "mend or uninstall the package that provides it"
         return Report((Problem("unusable-model", name, str(error), remedy),), name)
-    return check_spec(ds, spec, positions=positions, values=values, what=name)
+    learned = learned_of(name) if values else None
+    return check_spec(ds, spec, positions=positions, values=values, learned=learned, what=name)

@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 
 import numpy as np
@@ -16,13 +15,15 @@ import xarray as xr
 from xwx.constraints import AreaMean, Constraint, Noise, TimeMean
 from xwx.diffusion.settings import Sampling
 from xwx.errors import MismatchError, Problem
+from xwx.fields.cells import single_cells
 from xwx.fields.clock import order_problems
 from xwx.fields.instants import ROUNDING, Clock
-from xwx.fields.periods import periods_of
+from xwx.fields.periods import broken_period, periods_of
 from xwx.fields.quantities import span
 from xwx.models.checkpoint import Model
 from xwx.spec import Spec
 from xwx.tasks.arguments import listed, refuse_other, seed_number, whole_number
+from xwx.tasks.priors import named_prior
 from xwx.tasks.sampling.held import held_alone, held_channels
 from xwx.tasks.sampling.onto import Layout, on_the_grid, same_cells
 from xwx.tasks.sampling.sampled import Samples, choose_prior, gathered, settled
@@ -112,11 +113,13 @@ def downscale(
     >>> states = daily.wx.downscale(freq="6h")  # doctest: +SKIP
     """
     refuse_other(coarse, "downscale")
+    if sizeless := single_cells(coarse):
+        raise MismatchError(sizeless, "downscaling")
     members = whole_number("members", members, 1, 10, "samples")
     seed = secrets.randbits(31) if seed is None else seed_number(seed)
     demanded, how = settled(constraints, sampling)
     if freq is not None:
-        span(freq, "freq")
+        span(freq, "freq", '"6h"')
     prepare = partial(
         _prepared,
         coarse,
@@ -125,7 +128,8 @@ def downscale(
         constraints=demanded,
         variables=listed(variables),
     )
-    prior, samples = choose_prior(model, device, prepare)
+    named = named_prior(model, device, "downscale")
+    prior, samples = choose_prior(named, device, prepare)
     return samples.draw(prior, members=members, seed=seed, sampling=how, progress=progress)
 
 
@@ -140,7 +144,7 @@ def _prepared(
     variables: list[str] | None,
 ) -> Samples:
     """Return what is sampled with a model, and how it is returned."""
-    if freq is not None and span(freq, "freq") != spec.step:
+    if freq is not None and span(freq, "freq", '"6h"') != spec.step:
         raise MismatchError([_wrong_freq(freq, spec)], what)
     find = _snapshots if freq is None else _periods
     layout, series = gathered(
@@ -192,27 +196,12 @@ def _periods(coarse: xr.Dataset, spec: Spec, what: str) -> Series:
     )
     clock, slack = Clock(np.array([first]), spec.step), ROUNDING / spec.step
     edges = [clock.steps(edge) for edge in (periods.starts, periods.ends)]
-    steps = edges[1] - edges[0]
-    if (broken := np.abs(steps - np.round(steps)) > 2 * slack).any():
-        raise MismatchError([_broken(float(steps[broken][0]), spec, name)], what)
+    if (broken := broken_period(periods, clock, name)) is not None:
+        raise MismatchError([broken], what)
     begins, ends = (np.ceil(edge - slack).astype(int) for edge in edges)
     covered = sorted({n for pair in zip(begins, ends, strict=True) for n in range(*pair)})
     last = max(covered, default=0)
     return Series(between(first, last + 1, spec.step), tuple(covered))
-
-
-def _broken(steps: float, spec: Spec, name: str) -> Problem:
-    """Return the problem of a period that is no whole number of steps."""
-    step = hours(spec.step)
-    return Problem(
-        kind="wrong-period",
-        where=name,
-        message=(
-            f"a mean over {steps * (spec.step / timedelta(hours=1)):g} h is none of states {step} "
-            "apart: they would belong to two periods"
-        ),
-        remedy=f"give means over a whole number of steps of {step}",
-    )
 
 
 def _of_moments(layout: Layout, name: str) -> Layout:

@@ -11,11 +11,14 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from xwx.constraints.record import noise_attrs
 from xwx.fields import Frame, dequantify, frame_of, narrowed, pack, retimed, unpack
+from xwx.fields.plausible import Sample, warn_if_implausible
 from xwx.options import get_options
 from xwx.stores import StepStore
-from xwx.tasks.ahead import Engine, Rolled
+from xwx.tasks.ahead import Engine, Rolled, Sampled
 from xwx.tasks.arguments import is_lazy
+from xwx.tasks.check_values import learned_of
 from xwx.tasks.layout import by_member, drop_packing, lay_out, with_residuals
 from xwx.tasks.lazy import lazy_states
 from xwx.tasks.run import valid_times
@@ -119,11 +122,22 @@ class Job:
 
     def _packed(self) -> Iterator[tuple[NDArray[np.float32], Frame, xr.Dataset]]:
         """Go through the starts: states, their layout, and the Dataset at the last of them."""
-        for position in self.starts.positions:
+        for number, position in enumerate(self.starts.positions):
             states, frame = pack(self.ds, self.model.spec, times=self.window(position))
             narrowed(frame, self.variables)  # a wrong name is said before the network runs
+            if number == 0:
+                self._look_over(states[0], frame)
             given = self.ds.isel({frame.time_dim: [position]}, missing_dims="ignore")
             yield states, frame, given
+
+    def _look_over(self, state: NDArray[np.float32], frame: Frame) -> None:
+        """Warn of values of another unit than theirs."""
+        samples = [
+            Sample.converted(channel, field, state[channel])
+            for field in frame.fields
+            for channel in field.channels
+        ]
+        warn_if_implausible(samples, self.model.spec.channels, learned_of(self.model))
 
     def _result(
         self,
@@ -181,7 +195,16 @@ class Job:
             xwx_model_sha256=card.sha256,
             xwx_seed=self.made_by.seed,
             **self.made_by.attrs,
+            **self._noise(fc),
         )
+
+    def _noise(self, fc: xr.Dataset) -> dict[str, str]:
+        """Return the noise that each constraint was given."""
+        if not isinstance(self.made_by, Sampled) or not self.made_by.constraints:
+            return {}
+        network: Any = self.model.network
+        names = fc["constraint"].values.tolist()
+        return noise_attrs(names, self.made_by.constraints, self.model.spec, network.std)
 
     def _leads(self) -> NDArray[np.timedelta64]:
         step = np.timedelta64(self.model.spec.step).astype("timedelta64[ns]")

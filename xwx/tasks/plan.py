@@ -24,6 +24,7 @@ from xwx.tasks.ahead import Engine, Rolled, Sampled, engine
 from xwx.tasks.arguments import is_lazy, listed, refuse_other, whole_number
 from xwx.tasks.choose import choose_model
 from xwx.tasks.machine import free_disk, free_on_device, free_ram, speed_of
+from xwx.tasks.plan_smaller import largest, with_smaller
 from xwx.tasks.planned import Plan, human_size
 from xwx.tasks.result import Result, result_of
 from xwx.tasks.sampling.room import members_at_once, sampling_footprint
@@ -102,21 +103,21 @@ def plan(
     given = isinstance(model, Model)
     chosen = choose_model(ds, model, starts.positions, None if given else "cpu")
     where = chosen.device if given and device is None else resolve_device(device)
-    made_by = engine(
-        chosen,
-        steps,
-        0,
-        cache=cache,
-        members=members,
-        constraints=constraints,
-        sampling=sampling,
-    )
+    how: dict[str, Any] = {"cache": cache, "members": members, "sampling": sampling}
+    made_by = engine(chosen, steps, 0, constraints=constraints, **how)
     case = _Case(made_by, where, starts, _batch(made_by, where))
     lazy = store is None and starts.several and is_lazy(ds)
-    result = result_of(ds, made_by, starts, listed(variables), outside=case.outside, lazy=lazy)
+
+    def size(steps: int, members: int) -> Result:
+        more: dict[str, Any] = {} if made_by.members is None else {"members": members}
+        other = replace(case, made_by=replace(made_by, steps=steps, **more))
+        names = listed(variables)
+        return result_of(ds, other.made_by, starts, names, outside=other.outside, lazy=lazy)
+
+    result = size(steps, made_by.members or 1)
     draft = case.draft(result, None if store is None else os.fspath(store), lazy=lazy)
     problems = (*case.device_problems(draft), *ram_problems(draft), *disk_problems(draft))
-    return replace(draft, problems=problems)
+    return replace(draft, problems=tuple(with_smaller(p, draft, size) for p in problems))
 
 
 def _batch(made_by: Engine, device: torch.device) -> int:
@@ -265,9 +266,8 @@ class _Case:
     def _smaller(self, plan: Plan, free: int) -> Iterator[str]:
         """Yield ways to run that fit, or else where to go."""
         fits = 0
-        for words, (precision, case) in self._others(plan.precision).items():
-            if plan.activations is None:
-                continue
+        others = {} if plan.activations is None else self._others(plan.precision, free)
+        for words, (precision, case) in others.items():
             need = case.footprint(precision).peak
             if need <= free:
                 fits += 1
@@ -277,7 +277,7 @@ class _Case:
         elif not fits:
             yield "a machine with more memory, or a smaller model"
 
-    def _others(self, precision: str) -> dict[str, tuple[str, _Case]]:
+    def _others(self, precision: str, free: int) -> dict[str, tuple[str, _Case]]:
         """Return other ways to run, in the words that choose them."""
         out, made_by = {}, self.made_by
         if precision != "bfloat16":
@@ -285,5 +285,10 @@ class _Case:
         if isinstance(made_by, Rolled) and made_by.cache:
             out["cache=0"] = precision, replace(self, made_by=replace(made_by, cache=0))
         if self.batch > 1:
-            out["sampling=xwx.Sampling(batch=1)"] = precision, replace(self, batch=1)
+
+            def fits(batch: int) -> bool:
+                return replace(self, batch=batch).footprint(precision).peak <= free
+
+            batch = max(1, largest(self.batch - 1, fits))
+            out[f"sampling=xwx.Sampling(batch={batch})"] = precision, replace(self, batch=batch)
         return out

@@ -21,6 +21,8 @@ from xwx.fields.reports import along_stations
 from xwx.models.checkpoint import Model
 from xwx.spec import Spec
 from xwx.tasks.arguments import listed, refuse_other, seed_number, whole_number
+from xwx.tasks.masks import on_the_meridians, reworded
+from xwx.tasks.priors import named_prior
 from xwx.tasks.sampling.held import held_alone, held_channels
 from xwx.tasks.sampling.observed import Mask, Observed, embedded, observed
 from xwx.tasks.sampling.onto import Layout, on_the_grid, on_the_models_own, same_cells
@@ -115,10 +117,7 @@ def reconstruct(
     >>> whole = ds.wx.reconstruct(seen, members=10)  # doctest: +SKIP
     """
     refuse_other(ds, "reconstruct")
-    if isinstance(mask, str | os.PathLike | Model):
-        if model is not None:
-            raise TypeError(f"mask={mask!r} is a model, and so is model={model!r}: give one")
-        mask, model = None, mask
+    mask, model = _in_order(mask, model)
     if stations is not None and not isinstance(stations, xr.Dataset):
         raise TypeError(
             f"stations is a {type(stations).__name__}: give a Dataset along one dimension of "
@@ -131,13 +130,36 @@ def reconstruct(
     prepare = partial(
         _of_stations if along_stations(ds) else _of_states,
         ds,
-        mask=mask,
+        mask=on_the_meridians(mask, ds),
         own=Observe(ds, noise, tolerance),
         constraints=(*reports, *demanded),
         variables=listed(variables),
     )
-    prior, samples = choose_prior(model, device, prepare)
+    named = named_prior(model, device, "reconstruct")
+    prior, samples = choose_prior(named, device, prepare)
     return samples.draw(prior, members=members, seed=seed, sampling=how, progress=progress)
+
+
+def _in_order(
+    mask: Mask | str | os.PathLike[str] | Model, model: str | os.PathLike[str] | Model | None
+) -> tuple[Mask, str | os.PathLike[str] | Model | None]:
+    """Return mask and model, each in its place: a model alone may be given first."""
+    refused = (xr.DataArray, xr.Dataset, np.ndarray, bool)
+    if isinstance(model, refused):
+        kind = type(model).__name__
+        raise TypeError(
+            f"model is a {kind}, which looks like the mask: the mask comes first, "
+            "ds.wx.reconstruct(mask, model)"
+        )
+    if not isinstance(mask, str | os.PathLike | Model):
+        return mask, model
+    if model is not None:
+        one, other = (v.name if isinstance(v, Model) else repr(v) for v in (mask, model))
+        raise TypeError(
+            f"two models are given, {one} in the place of the mask and {other}: give one, "
+            "ds.wx.reconstruct(mask, model)"
+        )
+    return None, mask
 
 
 def _of_states(
@@ -172,7 +194,10 @@ def _observed(ds: xr.Dataset, mask: Mask, spec: Spec, layout: Layout, what: str)
     assert layout.cover is not None
     if not same_cells(ds, layout.cover.grid):
         raise MismatchError([_other_grid(ds, spec, what)], what)
-    seen = observed(ds, mask, layout.frame, what)
+    try:
+        seen = observed(ds, mask, layout.frame, what)
+    except MismatchError as error:
+        raise MismatchError(reworded(error.problems, mask, ds), what) from None
     places, _ = held_channels(seen.values, spec)
     return replace(seen, values=embedded(held_alone(seen.values, places), layout.cover, spec.grid))
 

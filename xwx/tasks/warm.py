@@ -87,7 +87,7 @@ def warm(
     2.0
     """
     refuse_other(ds, "warm")
-    kelvin = difference(delta, "K", "delta")
+    kelvin = difference(delta, "K", "delta", '"2 K"')
     if not isinstance(humidity, str) or humidity not in _CHOICES:
         raise ValueError(f"humidity={humidity!r}: choose from {', '.join(_CHOICES)}")
     if humidity == "linear" and not 1 + _RATE * kelvin > 0:

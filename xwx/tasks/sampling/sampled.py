@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xwx.constraints import Constraint
+from xwx.constraints.record import noise_attrs
 from xwx.diffusion.settings import Sampling
 from xwx.errors import MismatchError, ModelNotFoundError, Problem, XwxError
 from xwx.fields import unpack
@@ -246,6 +247,12 @@ class Samples:
             xwx_model_sha256=card.sha256,
             xwx_seed=seed,
             **demands(sampling, self.constraints),
+            **noise_attrs(
+                out["constraint"].values.tolist(),
+                self.constraints,
+                model.spec,
+                cast(Any, model.network).std,
+            ),
         )
 
     def _bar(self, model: Model, progress: bool | None) -> Any:
