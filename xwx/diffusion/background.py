@@ -14,6 +14,9 @@ from xwx.spec import Grid
 
 __all__ = ["Background"]
 
+#: Of which the covariance is found at a time.
+_WAVES = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class Background:
@@ -92,21 +95,31 @@ class Background:
     def _unknown(self, t: Tensor, free: Tensor, schedule: Schedule) -> Tensor:
         """Return V of each wave: (C, R, F, T, T), of the type of the memory.
 
-        Found in float64: of smooth fields K is up to 1e10 times the noise, and V what is left.
+        Found in float64: of smooth fields K is up to 1e10 times the noise, and V what is left. Some
+        waves at a time, lest what is needed on the way be several times what is kept.
         """
         # Apple's GPUs have no float64.
         home = torch.device("cpu") if self.memory.device.type == "mps" else self.memory.device
-        spectrum = self.spectrum.to(home).double()
-        memory = self.memory.to(home).to(torch.complex128)
         t, free = t.to(home).double(), free.to(home)
-        place = torch.arange(len(t), device=home)
-        apart = place[:, None] - place
-        powers = torch.stack([memory**n for n in range(len(t))], dim=-1)
-        prior = powers[..., apart.abs()]
-        prior = spectrum[..., None, None] * torch.where(apart < 0, prior.conj(), prior)
-        alpha = torch.where(free, schedule.alpha(t), 1.0)
-        noise = torch.where(free, schedule.sigma(t), schedule.sigma(torch.zeros_like(t)))
-        seen = alpha[:, None] * prior * alpha + torch.diag(noise.square())
-        left = prior - (prior * alpha) @ torch.linalg.solve(seen, alpha[:, None] * prior)
-        known = free[:, None] & free
-        return torch.where(known, left, 0.0).to(self.memory)
+        out = self.memory.new_empty(self.memory.numel(), len(t), len(t))
+        whole = (self.spectrum.flatten(), self.memory.flatten(), out)
+        for spectrum, memory, part in zip(*(torch.split(x, _WAVES) for x in whole), strict=True):
+            waves = spectrum.to(home).double(), memory.to(home).to(torch.complex128)
+            part.copy_(_unknown_of(*waves, t, free, schedule))
+        return out.view(*self.memory.shape, len(t), len(t))
+
+
+def _unknown_of(
+    spectrum: Tensor, memory: Tensor, t: Tensor, free: Tensor, schedule: Schedule
+) -> Tensor:
+    """Return V of waves (N,): (N, T, T)."""
+    place = torch.arange(len(t), device=t.device)
+    apart = place[:, None] - place
+    powers = torch.stack([memory**n for n in range(len(t))], dim=-1)
+    prior = powers[..., apart.abs()]
+    prior = spectrum[..., None, None] * torch.where(apart < 0, prior.conj(), prior)
+    alpha = torch.where(free, schedule.alpha(t), 1.0)
+    noise = torch.where(free, schedule.sigma(t), schedule.sigma(torch.zeros_like(t)))
+    seen = alpha[:, None] * prior * alpha + torch.diag(noise.square())
+    left = prior - (prior * alpha) @ torch.linalg.solve(seen, alpha[:, None] * prior)
+    return torch.where(free[:, None] & free, left, 0.0)
